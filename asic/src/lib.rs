@@ -1,0 +1,1 @@
+//! The A1 on paper: registers, descriptors, vital signs, firmware image.

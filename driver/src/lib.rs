@@ -1,0 +1,1 @@
+//! Userspace driver of the A1 over VFIO and vfio-user.

@@ -1,0 +1,1 @@
+//! Health agent for accelerators and NICs.

@@ -1,0 +1,1 @@
+//! The simulated A1 and the simulated host around it.

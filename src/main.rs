@@ -1,0 +1,3 @@
+//! The `auk` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The vfio-user protocol, client and server.
