@@ -1,1 +1,7 @@
 //! The vfio-user protocol, client and server.
+
+pub mod model;
+pub mod pci;
+pub mod server;
+
+pub use nix::errno::Errno;

@@ -1,0 +1,5 @@
+//! The server: a [`Device`] answers one client after the other.
+
+mod device;
+
+pub use device::Device;
