@@ -25,16 +25,18 @@ fn entry() -> impl Strategy<Value = Submission> {
         [arg.clone(), arg.clone(), arg.clone(), arg],
     )
         .prop_map(
-            |((opcode, flags, command_id, d, s, a), (dst, src, aux), args)| {
-                let mut entry = Submission::default();
-                entry.opcode = opcode;
-                entry.flags = flags;
-                entry.command_id = command_id;
-                entry.dst_space = d;
-                entry.src_space = s;
-                entry.aux_space = a;
-                (entry.dst, entry.src, entry.aux, entry.args) = (dst, src, aux, args);
-                entry
+            |((opcode, flags, command_id, d, s, a), (dst, src, aux), args)| Submission {
+                opcode,
+                flags,
+                command_id,
+                dst_space: d,
+                src_space: s,
+                aux_space: a,
+                reserved: 0,
+                dst,
+                src,
+                aux,
+                args,
             },
         )
 }
