@@ -1,1 +1,35 @@
-//! The simulated A1 and the simulated host around it.
+//! The simulated A1, and the simulated host around it.
+//!
+//! A [`Chip`] implements `docs/hardware.md` as a vfio-user device. It shares with the driver only
+//! the crate `auk-asic`, so that each checks the other.
+
+mod admin;
+mod arming;
+mod chip;
+mod config_space;
+mod context;
+mod device;
+mod engine;
+pub mod firmware;
+mod gate;
+mod interrupts;
+mod io;
+mod kernels;
+mod life;
+mod log;
+mod machine;
+mod memory;
+mod msix_table;
+mod profile;
+mod queue;
+mod registers;
+mod resources;
+mod ring;
+mod strict;
+mod telemetry;
+mod vitals;
+
+pub use chip::{Chip, ChipError, InjectError};
+pub use device::ChipDevice;
+pub use profile::{ChipProfile, Link, ProfileError, Timing};
+pub use strict::Violation;

@@ -1,0 +1,295 @@
+//! The simulated chip's public face.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use auk_asic::config::SIZE;
+use auk_asic::event::EventCode;
+use auk_asic::vitals::VitalSigns;
+use auk_asic::{State, bar0, msix};
+use auk_vfio_user::Errno;
+
+use crate::device::ChipDevice;
+use crate::engine;
+use crate::gate::Gate;
+use crate::machine::Machine;
+use crate::memory::SharedMemory;
+use crate::profile::{ChipProfile, Link, ProfileError};
+use crate::strict::Violation;
+
+/// Why a chip could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChipError {
+    /// The profile asks for what the programming model does not have.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The system gives no shared memory.
+    #[error(
+        "simulated chip: no shared memory of {bytes} bytes for {what}: {source}; the limits on \
+         memory and open files of this process may be too low"
+    )]
+    Memory {
+        /// What it was for.
+        what: &'static str,
+        /// How much it was.
+        bytes: u64,
+        /// What the system said.
+        source: Errno,
+    },
+    /// The system gives no thread.
+    #[error("simulated chip: cannot start its engine thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A fault that the chip cannot be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InjectError {
+    /// Speed or width have no code.
+    #[error(
+        "link of speed code {} and {} lanes: expected a speed code of 1 to 6 and 1, 2, 4, 8, 16 or \
+         32 lanes", .0.speed, .0.width
+    )]
+    Link(Link),
+    /// The link is faster or wider than the slot.
+    #[error(
+        "link of speed code {} and {} lanes is more than the chip's {} and {}",
+        asked.speed, asked.width, most.speed, most.width
+    )]
+    BeyondCapability {
+        /// What was asked for.
+        asked: Link,
+        /// What LNKCAP says.
+        most: Link,
+    },
+    /// The slot does not exist or holds no image.
+    #[error("firmware slot {0} does not exist or is empty")]
+    Slot(u8),
+}
+
+/// What a handle and the devices share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) profile: ChipProfile,
+    pub(crate) doorbells: Arc<OwnedFd>,
+    pub(crate) memory: Arc<OwnedFd>,
+    engine: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shared {
+    fn stop(&self) {
+        let engine = self
+            .engine
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(engine) = engine else {
+            return;
+        };
+        self.gate.visit(|machine| machine.stopping = true);
+        if engine.join().is_err() {
+            tracing::error!(serial = self.profile.serial, "the engine thread panicked");
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A simulated chip, powered on. Clones are handles of the same chip; when the last handle and the
+/// last [`ChipDevice`] are gone, its thread and its memory are too.
+#[derive(Clone, Debug)]
+pub struct Chip {
+    shared: Arc<Shared>,
+}
+
+impl Chip {
+    /// Powers a chip on: it boots from its factory slot.
+    ///
+    /// # Errors
+    /// [`ChipError`] when the profile is wrong or the system lacks memory, descriptors or threads.
+    pub fn new(profile: ChipProfile) -> Result<Self, ChipError> {
+        profile.check()?;
+        let memory = shared_memory(c"auk-sim-memory", "device memory", profile.memory)?;
+        let pages = bar0::doorbell_page(u16::from(profile.io_queues) + 1);
+        let doorbells = shared_memory(c"auk-sim-doorbells", "doorbells", pages)?;
+        let (memory_fd, doorbell_fd) = (Arc::clone(&memory.fd), Arc::clone(&doorbells.fd));
+        let machine = Machine::new(profile.clone(), memory, doorbells, Instant::now());
+        let gate = Arc::new(Gate::new(machine));
+        let engine = engine::start(Arc::clone(&gate), profile.spin).map_err(ChipError::Thread)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                gate,
+                profile,
+                doorbells: doorbell_fd,
+                memory: memory_fd,
+                engine: Mutex::new(Some(engine)),
+            }),
+        })
+    }
+
+    /// The chip for a vfio-user server, which may serve several clients in turn.
+    #[must_use]
+    pub fn device(&self) -> ChipDevice {
+        ChipDevice::new(Arc::clone(&self.shared))
+    }
+
+    /// Config space as sysfs shows it, with live vital signs.
+    #[must_use]
+    pub fn config(&self) -> [u8; SIZE] {
+        self.look(|machine| *machine.config.bytes())
+    }
+
+    /// The vital signs as config space shows them.
+    #[must_use]
+    pub fn vital_signs(&self) -> VitalSigns {
+        self.look(|machine| *machine.vitals.block())
+    }
+
+    /// What the chip has.
+    #[must_use]
+    pub fn profile(&self) -> &ChipProfile {
+        &self.shared.profile
+    }
+
+    /// Serial number.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.shared.profile.serial
+    }
+
+    /// Bytes of BAR 0 to 5; 0 for the upper halves and for BARs that do not exist.
+    #[must_use]
+    pub fn bar_sizes(&self) -> [u64; 6] {
+        [bar0::SIZE, 0, msix::SIZE, 0, self.shared.profile.memory, 0]
+    }
+
+    /// State of the firmware.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.look(|machine| machine.life.state)
+    }
+
+    /// Whether the function is in D3hot.
+    #[must_use]
+    pub fn in_d3hot(&self) -> bool {
+        self.look(|machine| machine.config.in_d3hot())
+    }
+
+    /// The link as it is trained.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        self.look(|machine| machine.config.link())
+    }
+
+    /// What drivers did so far that silicon leaves undefined, at most the first 256.
+    #[must_use]
+    pub fn strict_violations(&self) -> Vec<Violation> {
+        self.look(|machine| machine.resources.strict.violations().to_vec())
+    }
+
+    /// Correctable memory errors happen.
+    pub fn inject_ecc_correctable(&self, count: u32) {
+        self.change(|machine, now| machine.correctable_errors(count, now));
+    }
+
+    /// An uncorrectable memory error happens, to what runs or else to what is fetched next.
+    pub fn inject_ecc_uncorrectable(&self) {
+        self.change(Machine::uncorrectable_error);
+    }
+
+    /// The firmware hangs: heartbeat and queues stop, and after a while the watchdog sees it.
+    pub fn inject_firmware_hang(&self) {
+        self.change(Machine::hang);
+    }
+
+    /// The firmware crashes.
+    pub fn inject_firmware_crash(&self) {
+        self.change(|machine, now| {
+            if machine.life.state == State::Running {
+                let message = "assertion failed";
+                machine.fail(auk_asic::Fault::FirmwareCrash, None, message, now);
+            }
+        });
+    }
+
+    /// Sets the die's temperature in tenths of a degree Celsius; `None` is what its work makes it.
+    pub fn inject_temperature(&self, tenths: Option<i16>) {
+        self.change(|machine, now| {
+            machine.board.forced_temperature = tenths;
+            machine.update(now);
+        });
+    }
+
+    /// The link trains to another speed or width.
+    ///
+    /// # Errors
+    /// [`InjectError`] for a link that does not exist, or one beyond the chip's capability.
+    pub fn inject_link(&self, link: Link) -> Result<(), InjectError> {
+        let most = self.shared.profile.link;
+        if !link.is_valid() {
+            return Err(InjectError::Link(link));
+        }
+        if link.speed > most.speed || link.width > most.width {
+            return Err(InjectError::BeyondCapability { asked: link, most });
+        }
+        self.change(|machine, now| {
+            if machine.config.link() != link {
+                machine.config.set_link(link);
+                let status = u32::from(machine.config.link_status());
+                machine.event(EventCode::LinkChanged, status, now);
+            }
+        });
+        Ok(())
+    }
+
+    /// The image in a firmware slot rots; the next boot from it is refused.
+    ///
+    /// # Errors
+    /// [`InjectError::Slot`].
+    pub fn inject_corrupt_firmware(&self, slot: u8) -> Result<(), InjectError> {
+        if self.change(|machine, _| machine.firmware.corrupt(slot)) {
+            Ok(())
+        } else {
+            Err(InjectError::Slot(slot))
+        }
+    }
+
+    /// Stops the chip's thread. It never serves a queue again, whatever handles there are.
+    pub fn shutdown(&self) {
+        self.shared.stop();
+    }
+
+    fn look<R>(&self, work: impl FnOnce(&mut Machine) -> R) -> R {
+        self.shared.gate.visit(|machine| {
+            machine.update(Instant::now());
+            work(machine)
+        })
+    }
+
+    fn change<R>(&self, work: impl FnOnce(&mut Machine, Instant) -> R) -> R {
+        self.shared.gate.visit(|machine| {
+            let now = Instant::now();
+            machine.update(now);
+            machine.attention = true;
+            work(machine, now)
+        })
+    }
+}
+
+fn shared_memory(
+    name: &std::ffi::CStr,
+    what: &'static str,
+    bytes: u64,
+) -> Result<SharedMemory, ChipError> {
+    SharedMemory::new(name, bytes).map_err(|source| ChipError::Memory {
+        what,
+        bytes,
+        source,
+    })
+}

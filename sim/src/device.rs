@@ -1,0 +1,248 @@
+//! The chip as a vfio-user device.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use auk_asic::bar0;
+use auk_asic::config;
+use auk_asic::msix;
+use auk_asic::{PAGE, telemetry::Telemetry};
+use auk_vfio_user::Errno;
+use auk_vfio_user::model::{DeviceInfo, DmaMap, IrqInfo, IrqSet, MmapArea, RegionInfo, RegionMmap};
+use auk_vfio_user::pci::{BAR0_REGION, CONFIG_REGION, MSIX_IRQ, NUM_IRQS, NUM_REGIONS};
+use auk_vfio_user::server::Device;
+use zerocopy::IntoBytes;
+
+use crate::chip::Shared;
+use crate::machine::Machine;
+use crate::registers;
+use crate::strict::Violation;
+
+const BAR2_REGION: u32 = BAR0_REGION + 2;
+const BAR4_REGION: u32 = BAR0_REGION + 4;
+const PAGE_BYTES: u64 = PAGE as u64;
+
+/// One client's view of the chip, for a vfio-user server.
+#[derive(Debug)]
+pub struct ChipDevice {
+    shared: Arc<Shared>,
+}
+
+impl ChipDevice {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Does something to the chip with the passing of time and all doorbells seen first: what a
+    /// driver stored before a trapped access has arrived when the access is answered.
+    fn access<R>(&self, work: impl FnOnce(&mut Machine, Instant) -> R) -> R {
+        self.shared.gate.visit(|machine| {
+            let now = Instant::now();
+            machine.update(now);
+            machine.sweep();
+            work(machine, now)
+        })
+    }
+}
+
+impl Device for ChipDevice {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo {
+            resettable: true,
+            pci: true,
+            regions: NUM_REGIONS,
+            irqs: NUM_IRQS,
+        }
+    }
+
+    fn region(&self, index: u32) -> Option<RegionInfo> {
+        let region = |size, mmap| RegionInfo {
+            size,
+            readable: true,
+            writable: true,
+            mmap,
+        };
+        let shared = &self.shared;
+        match index {
+            BAR0_REGION => {
+                let pages = u64::from(shared.profile.io_queues) + 1;
+                let mmap = RegionMmap {
+                    fd: Arc::clone(&shared.doorbells),
+                    offset: 0,
+                    areas: vec![MmapArea {
+                        offset: bar0::DOORBELLS,
+                        size: pages * PAGE_BYTES,
+                    }],
+                };
+                Some(region(bar0::SIZE, Some(mmap)))
+            }
+            BAR2_REGION => Some(region(msix::SIZE, None)),
+            BAR4_REGION => {
+                let mmap = RegionMmap {
+                    fd: Arc::clone(&shared.memory),
+                    offset: 0,
+                    areas: Vec::new(),
+                };
+                Some(region(shared.profile.memory, Some(mmap)))
+            }
+            CONFIG_REGION => Some(region(config::SIZE as u64, None)),
+            _ => None,
+        }
+    }
+
+    fn irq(&self, index: u32) -> Option<IrqInfo> {
+        (index == MSIX_IRQ).then_some(IrqInfo {
+            count: u32::from(msix::VECTORS),
+            eventfd: true,
+            maskable: true,
+            automasked: false,
+            noresize: false,
+        })
+    }
+
+    fn region_read(&mut self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        self.access(|machine, now| match index {
+            CONFIG_REGION => {
+                machine.config.read(offset, data);
+                Ok(())
+            }
+            BAR0_REGION | BAR2_REGION | BAR4_REGION => {
+                if decodes(machine, index, offset) {
+                    read_bar(machine, index, offset, data, now);
+                } else {
+                    data.fill(0xFF);
+                }
+                Ok(())
+            }
+            _ => Err(Errno::EINVAL),
+        })
+    }
+
+    fn region_write(&mut self, index: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        self.access(|machine, now| match index {
+            CONFIG_REGION => {
+                write_config(machine, offset, data, now);
+                Ok(())
+            }
+            BAR0_REGION | BAR2_REGION | BAR4_REGION => {
+                if decodes(machine, index, offset) {
+                    write_bar(machine, index, offset, data, now);
+                }
+                Ok(())
+            }
+            _ => Err(Errno::EINVAL),
+        })
+    }
+
+    fn dma_map(&mut self, map: DmaMap) -> Result<(), Errno> {
+        self.access(|machine, _| machine.resources.memory.host.map(map))
+    }
+
+    fn dma_unmap(&mut self, iova: u64, size: u64) -> Result<(), Errno> {
+        self.access(|machine, _| {
+            machine.resources.memory.host.unmap(iova, size)?;
+            machine.unmap(iova, size);
+            Ok(())
+        })
+    }
+
+    fn set_irqs(&mut self, request: IrqSet) -> Result<(), Errno> {
+        if request.index != MSIX_IRQ {
+            return Err(Errno::EINVAL);
+        }
+        self.access(|machine, _| {
+            let interrupts = &mut machine.resources.interrupts;
+            interrupts.set(request)?;
+            machine.config.set_msix_enabled(interrupts.enabled());
+            Ok(())
+        })
+    }
+
+    fn reset(&mut self) -> Result<(), Errno> {
+        self.access(|machine, now| machine.function_reset(now));
+        Ok(())
+    }
+
+    fn disconnected(&mut self) {
+        self.shared.gate.visit(Machine::disconnect);
+    }
+}
+
+/// Whether the BARs answer.
+fn decodes(machine: &mut Machine, bar: u32, offset: u64) -> bool {
+    let decodes = machine.config.memory_enabled() && !machine.config.in_d3hot();
+    if !decodes {
+        let violation = Violation::BarDisabled { bar, offset };
+        machine.resources.strict.record(violation);
+    }
+    decodes
+}
+
+fn read_bar(machine: &mut Machine, bar: u32, offset: u64, data: &mut [u8], now: Instant) {
+    data.fill(0);
+    match bar {
+        BAR0_REGION if offset < bar0::TELEMETRY => registers::read(machine, offset, data),
+        BAR0_REGION if offset < bar0::TELEMETRY + PAGE_BYTES => {
+            let at = (offset - bar0::TELEMETRY) as usize;
+            if machine.telemetry.is_due(now) || at == 0 && data.len() >= Telemetry::SIZE {
+                machine.refresh_telemetry(now);
+            }
+            let table = machine.telemetry.table().as_bytes();
+            copy_from(table.get(at..).unwrap_or_default(), data);
+        }
+        BAR2_REGION => machine.read_msix(offset, data),
+        BAR4_REGION if !machine.resources.memory.device.mapping.read(offset, data) => {
+            data.fill(0xFF);
+        }
+        // Doorbells read as 0.
+        _ => {}
+    }
+}
+
+fn write_bar(machine: &mut Machine, bar: u32, offset: u64, data: &[u8], now: Instant) {
+    machine.attention = true;
+    match bar {
+        BAR0_REGION if offset < bar0::TELEMETRY => registers::write(machine, offset, data, now),
+        BAR0_REGION if offset >= bar0::DOORBELLS => {
+            // A client that does not map the doorbells may write them so.
+            if !machine.doorbells.mapping.write(offset, data) {
+                no_register(machine, offset);
+            }
+        }
+        BAR0_REGION => no_register(machine, offset),
+        BAR2_REGION => machine.write_msix(offset, data),
+        _ => {
+            let memory = &machine.resources.memory.device.mapping;
+            if !memory.write(offset, data) {
+                tracing::warn!(offset, "write beyond device memory");
+            }
+        }
+    }
+}
+
+fn no_register(machine: &mut Machine, offset: u64) {
+    machine.resources.strict.record(Violation::NoRegister {
+        offset,
+        write: true,
+    });
+}
+
+fn write_config(machine: &mut Machine, offset: u64, data: &[u8], now: Instant) {
+    let length = data.len();
+    if !matches!(length, 1 | 2 | 4) || !offset.is_multiple_of(length as u64) {
+        let violation = Violation::ConfigAccess { offset, length };
+        return machine.resources.strict.record(violation);
+    }
+    machine.attention = true;
+    let effects = machine.config.write(offset, data);
+    if effects.reset {
+        machine.function_reset(now);
+    }
+    machine.publish(now);
+}
+
+fn copy_from(from: &[u8], to: &mut [u8]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+}

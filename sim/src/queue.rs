@@ -1,0 +1,272 @@
+//! A queue: its rings, its doorbell page, and what it is working on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use auk_asic::admin::Coalescing;
+use auk_asic::bar0::doorbell_page;
+use auk_asic::completion::{Completion, Tail};
+use auk_asic::doorbell::{CQ_ARM, SQ_TAIL};
+use auk_asic::submission::Submission;
+use auk_asic::{PAGE, Status};
+
+use crate::arming::{Arming, Verdict};
+use crate::io::Job;
+use crate::memory::Mapping;
+use crate::ring::Ring;
+
+/// Why a queue stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// Its doorbell is further ahead than the ring has entries.
+    DoorbellBeyondRing {
+        /// SQ_TAIL.
+        tail: u32,
+    },
+    /// A ring is no longer mapped.
+    RingNotMapped,
+}
+
+/// What makes a queue.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) number: u16,
+    pub(crate) tag: u16,
+    /// The vector it interrupts through, if it does.
+    pub(crate) vector: Option<u16>,
+    pub(crate) depth_log2: u8,
+    pub(crate) context: u32,
+    pub(crate) coalescing: Coalescing,
+}
+
+/// A command that takes longer than a look.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) command_id: u16,
+    pub(crate) job: Job,
+}
+
+/// A queue. It takes its entries in order and works on one at a time.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    shape: Shape,
+    depth: u32,
+    doorbells: Arc<Mapping>,
+    doorbell: u64,
+    submissions: Ring,
+    completions: Ring,
+    park: Option<Ring>,
+    /// SQ_TAIL as last seen.
+    tail: u32,
+    /// Entries taken from the ring.
+    fetched: u32,
+    /// Completions posted.
+    completed: u32,
+    /// Entries taken from the ring and not begun.
+    backlog: VecDeque<Submission>,
+    pub(crate) current: Option<Current>,
+    arming: Arming,
+    stopped: Option<Stopped>,
+}
+
+impl Queue {
+    /// A queue at its beginning; its doorbell page is zeroed.
+    pub(crate) fn new(
+        shape: Shape,
+        doorbells: &Arc<Mapping>,
+        submissions: Ring,
+        completions: Ring,
+        park: Option<Ring>,
+    ) -> Self {
+        let doorbell = doorbell_page(shape.number);
+        // The page is in the mapping for every queue number that the capabilities allow.
+        let zeroed = doorbells.write(doorbell, &[0; PAGE]);
+        debug_assert!(zeroed, "queue {} has no doorbell page", shape.number);
+        Self {
+            depth: 1 << shape.depth_log2,
+            doorbells: Arc::clone(doorbells),
+            doorbell,
+            submissions,
+            completions,
+            park,
+            tail: 0,
+            fetched: 0,
+            completed: 0,
+            backlog: VecDeque::new(),
+            current: None,
+            arming: Arming::new(shape.coalescing),
+            stopped: None,
+            shape,
+        }
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.shape.number
+    }
+
+    pub(crate) fn context(&self) -> u32 {
+        self.shape.context
+    }
+
+    pub(crate) fn vector(&self) -> Option<u16> {
+        self.shape.vector
+    }
+
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    pub(crate) fn completed(&self) -> u32 {
+        self.completed
+    }
+
+    pub(crate) fn set_coalescing(&mut self, coalescing: Coalescing) {
+        self.arming.set_coalescing(coalescing);
+    }
+
+    pub(crate) fn stopped(&self) -> Option<Stopped> {
+        self.stopped
+    }
+
+    /// Ends everything the queue does, for good.
+    pub(crate) fn stop(&mut self, why: Stopped) {
+        self.stopped = Some(why);
+        self.current = None;
+        self.backlog.clear();
+    }
+
+    /// Whether the chip wakes for this queue by KICK alone.
+    pub(crate) fn can_park(&self) -> bool {
+        self.park.as_ref().is_some_and(Ring::is_mapped)
+    }
+
+    /// Says in host memory whether the chip sleeps.
+    pub(crate) fn set_parked(&self, parked: bool) {
+        if let Some(park) = &self.park {
+            park.set_word(u32::from(parked));
+        }
+    }
+
+    /// Looks at the doorbell. True when entries wait.
+    #[inline]
+    pub(crate) fn sweep(&mut self) -> bool {
+        if self.stopped.is_some() {
+            return false;
+        }
+        if let Some(word) = self.doorbells.word32(self.doorbell + SQ_TAIL.offset) {
+            // Acquire: the entries that the doorbell announces are visible after it.
+            self.tail = word.load(Ordering::Acquire);
+        }
+        if self.tail.wrapping_sub(self.completed) > self.depth {
+            self.stop(Stopped::DoorbellBeyondRing { tail: self.tail });
+            return false;
+        }
+        self.tail != self.fetched || !self.backlog.is_empty()
+    }
+
+    /// The next entry to begin. The doorbell was swept.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Submission> {
+        if let Some(entry) = self.backlog.pop_front() {
+            return Some(entry);
+        }
+        self.fetch()
+    }
+
+    #[inline]
+    fn fetch(&mut self) -> Option<Submission> {
+        if self.tail == self.fetched || self.stopped.is_some() {
+            return None;
+        }
+        let slot = self.fetched & (self.depth - 1);
+        let Some(entry) = self.submissions.submission(slot) else {
+            self.stop(Stopped::RingNotMapped);
+            return None;
+        };
+        self.fetched = self.fetched.wrapping_add(1);
+        Some(entry)
+    }
+
+    /// Posts a completion.
+    #[inline]
+    pub(crate) fn complete(&mut self, command_id: u16, outcome: Result<u64, Status>) {
+        let (result, status) = match outcome {
+            Ok(result) => (result, Status::Success),
+            Err(status) => (0, status),
+        };
+        self.post(command_id, result, status);
+    }
+
+    #[inline]
+    fn post(&mut self, command_id: u16, result: u64, status: Status) {
+        let slot = self.completed & (self.depth - 1);
+        let odd_lap = self.completed >> self.shape.depth_log2 & 1 != 0;
+        let tail = Tail::new()
+            .with_phase(!odd_lap)
+            .with_status_code(status.code())
+            .with_tag(self.shape.tag)
+            .with_command_id(command_id)
+            .with_queue(self.shape.number);
+        let entry = Completion {
+            result,
+            tail: tail.into_bits(),
+        };
+        if self.completions.complete(slot, entry).is_none() {
+            self.stop(Stopped::RingNotMapped);
+            return;
+        }
+        self.completed = self.completed.wrapping_add(1);
+    }
+
+    /// Whether the interrupt is due.
+    #[inline]
+    pub(crate) fn look_at_arming(&mut self) -> Verdict {
+        if self.shape.vector.is_none() || self.stopped.is_some() {
+            return Verdict::Quiet;
+        }
+        let Some(word) = self.doorbells.word32(self.doorbell + CQ_ARM.offset) else {
+            return Verdict::Quiet;
+        };
+        let arm = word.load(Ordering::Relaxed);
+        self.arming.look(arm, self.completed, Instant::now)
+    }
+
+    /// Takes one command out of the queue, wherever it is, and completes it as aborted. False when
+    /// there is no such command: it has completed already.
+    pub(crate) fn abort(&mut self, command_id: u16) -> bool {
+        self.sweep();
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.command_id == command_id)
+        {
+            self.current = None;
+            self.complete(command_id, Err(Status::Aborted));
+            return true;
+        }
+        while let Some(entry) = self.fetch() {
+            self.backlog.push_back(entry);
+        }
+        let waiting = self
+            .backlog
+            .iter()
+            .position(|entry| entry.command_id == command_id);
+        let Some(index) = waiting else {
+            return false;
+        };
+        self.backlog.remove(index);
+        self.complete(command_id, Err(Status::Aborted));
+        true
+    }
+
+    /// The client takes memory back: lets go of the rings that are in it.
+    pub(crate) fn unmap(&mut self, iova: u64, size: u64) {
+        self.submissions.unmap(iova, size);
+        self.completions.unmap(iova, size);
+        if let Some(park) = &mut self.park {
+            park.unmap(iova, size);
+        }
+    }
+}

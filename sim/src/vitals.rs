@@ -1,0 +1,205 @@
+//! The vital signs: a model of heat and power, and the block in config space.
+
+use std::time::{Duration, Instant};
+
+use auk_asic::admin::PowerState;
+use auk_asic::vitals::{Throttle, VitalSigns};
+
+use crate::life::Life;
+
+/// The block changes at most this often, but for a change of state or fault.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Power limit of the board, milliwatts.
+const BOARD_POWER: u32 = 90_000;
+/// Power without work, milliwatts.
+const IDLE_POWER: u32 = 18_000;
+/// Temperatures in tenths of a degree Celsius: without work, and what full work adds.
+const IDLE_TEMPERATURE: i16 = 420;
+const WORK_TEMPERATURE: f64 = 260.0;
+/// The die throttles here, in tenths of a degree Celsius.
+pub(crate) const THROTTLE_POINT: i16 = 950;
+/// The die stops here, in tenths of a degree Celsius.
+pub(crate) const SHUTDOWN_POINT: i16 = 1050;
+
+/// The clock of the processing elements in MHz, and when throttled.
+const CLOCK_MHZ: u32 = 1350;
+const THROTTLED_CLOCK_MHZ: u32 = 675;
+
+/// Heat and power, from the work done.
+#[derive(Debug)]
+pub(crate) struct Board {
+    power_state: PowerState,
+    /// What a test wants the die to be at.
+    pub(crate) forced_temperature: Option<i16>,
+    /// Share of the time in which the chip worked, smoothed.
+    load: f64,
+    throttled: Duration,
+    updated: Instant,
+    busy_ns: u64,
+}
+
+impl Board {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            power_state: PowerState::Full,
+            forced_temperature: None,
+            load: 0.0,
+            throttled: Duration::ZERO,
+            updated: now,
+            busy_ns: 0,
+        }
+    }
+
+    pub(crate) fn set_power_state(&mut self, state: PowerState) {
+        self.power_state = state;
+    }
+
+    /// Follows the work that was done since the last call.
+    fn update(&mut self, busy_ns: u64, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.updated);
+        if elapsed.is_zero() {
+            return;
+        }
+        if self.throttle() != Throttle::new() {
+            self.throttled += elapsed;
+        }
+        let worked = busy_ns.saturating_sub(self.busy_ns) as f64 / elapsed.as_nanos() as f64;
+        // A board of this size follows its load in about two seconds.
+        let weight = 1.0 - (-elapsed.as_secs_f64() / 2.0).exp();
+        self.load += (worked.min(1.0) - self.load) * weight;
+        self.busy_ns = busy_ns;
+        self.updated = now;
+    }
+
+    pub(crate) fn die_temperature(&self) -> i16 {
+        let modelled = IDLE_TEMPERATURE + (WORK_TEMPERATURE * self.load) as i16;
+        self.forced_temperature.unwrap_or(modelled)
+    }
+
+    fn memory_temperature(&self) -> i16 {
+        self.die_temperature().saturating_sub(40)
+    }
+
+    fn power_limit(&self) -> u32 {
+        match self.power_state {
+            PowerState::Full => BOARD_POWER,
+            PowerState::Reduced => BOARD_POWER / 4 * 3,
+            PowerState::Low => BOARD_POWER / 2,
+        }
+    }
+
+    fn wanted_power(&self) -> u32 {
+        IDLE_POWER + (f64::from(BOARD_POWER - IDLE_POWER) * self.load) as u32
+    }
+
+    fn power(&self) -> u32 {
+        self.wanted_power().min(self.power_limit())
+    }
+
+    pub(crate) fn throttle(&self) -> Throttle {
+        Throttle::new()
+            .with_thermal(self.die_temperature() >= THROTTLE_POINT)
+            .with_power_cap(self.wanted_power() > self.power_limit())
+    }
+
+    pub(crate) fn clock_mhz(&self) -> u32 {
+        if self.throttle() == Throttle::new() {
+            CLOCK_MHZ
+        } else {
+            THROTTLED_CLOCK_MHZ
+        }
+    }
+
+    pub(crate) fn throttled(&self) -> Duration {
+        self.throttled
+    }
+}
+
+/// The block as readers see it.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    block: VitalSigns,
+    changed: Instant,
+    /// The throttle reasons that were published before, to tell when they change.
+    told: Throttle,
+}
+
+impl Publication {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            block: VitalSigns::default(),
+            changed: now.checked_sub(PERIOD).unwrap_or(now),
+            told: Throttle::new(),
+        }
+    }
+
+    /// The block at this time. The new throttle reasons, if they changed.
+    pub(crate) fn update(
+        &mut self,
+        life: &Life,
+        board: &mut Board,
+        busy_ns: u64,
+        now: Instant,
+    ) -> Option<Throttle> {
+        self.block.heartbeat = life.heartbeat(now);
+        let urgent = self.block.state != life.state.code()
+            || self.block.fault != life.fault.map_or(0, auk_asic::Fault::code)
+            || self.block.generation != life.generation;
+        if !urgent && now.saturating_duration_since(self.changed) < PERIOD {
+            return None;
+        }
+        board.update(busy_ns, now);
+        let fresh = VitalSigns {
+            sequence: self.block.sequence,
+            heartbeat: self.block.heartbeat,
+            ..compose(life, board)
+        };
+        if fresh != self.block {
+            // Readers see the block change as a whole, so the odd value never shows.
+            self.block = VitalSigns {
+                sequence: self.block.sequence.wrapping_add(2),
+                ..fresh
+            };
+            self.changed = now;
+        }
+        let throttle = board.throttle();
+        let changed = throttle != self.told;
+        self.told = throttle;
+        changed.then_some(throttle)
+    }
+
+    pub(crate) fn block(&self) -> &VitalSigns {
+        &self.block
+    }
+}
+
+fn compose(life: &Life, board: &Board) -> VitalSigns {
+    let (last_fault, last_fault_generation) = life
+        .last_fault
+        .map_or((0, 0), |(fault, generation)| (fault.code(), generation));
+    VitalSigns {
+        sequence: 0,
+        state: life.state.code(),
+        self_test: life.self_test.code(),
+        fault: life.fault.map_or(0, auk_asic::Fault::code),
+        generation: life.generation,
+        last_fault,
+        reserved0: 0,
+        last_fault_generation,
+        self_test_generation: life.self_test_generation,
+        die_temperature: board.die_temperature(),
+        memory_temperature: board.memory_temperature(),
+        power: board.power(),
+        throttle: board.throttle(),
+        ecc_ce: life.ecc_ce,
+        ecc_ue: life.ecc_ue,
+        retired_pages: life.retired_pages,
+        pcie_replays: 0,
+        heartbeat: 0,
+        throttle_point: THROTTLE_POINT,
+        shutdown_point: SHUTDOWN_POINT,
+        power_limit: board.power_limit(),
+        firmware_version: life.version.map_or(0, |version| version.into_bits()),
+    }
+}
