@@ -1,1 +1,21 @@
 //! Userspace driver of the A1 over VFIO and vfio-user.
+
+pub mod bus;
+mod deadline;
+pub mod device;
+pub mod dma;
+mod error;
+pub mod mmio;
+pub mod pci;
+pub mod queue;
+mod random;
+pub mod ring;
+
+pub use deadline::Deadline;
+pub use device::{
+    Capabilities, Context, ContextOptions, Device, DeviceMemory, Events, Holder, Lease,
+    LoadedProgram, OpenOptions, ResetKind,
+};
+pub use dma::{DmaBuffer, DmaSpace};
+pub use error::{Error, Heartbeat};
+pub use queue::{Command, Completion, IoQueue, Place, QueueOptions, Ticket};

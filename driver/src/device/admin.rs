@@ -1,0 +1,230 @@
+//! The admin queue: one command after another from any thread, beside outstanding requests for events.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use auk_asic::admin::{AdminCommand, MAX_ASYNC_EVENTS};
+use auk_asic::bar0::{self, AdminQueue, MAX_DEPTH_LOG2};
+use auk_asic::event::{Event, EventResult};
+
+use super::inner::Inner;
+use super::pair::QueuePair;
+use super::watch::Watch;
+use crate::deadline::Deadline;
+use crate::dma::DmaBuffer;
+use crate::error::Error;
+use crate::ring::{Ended, Full, Pending, Token};
+
+/// Entries of the admin rings, as a power of two: one page of submissions.
+const DEPTH_LOG2: u8 = 6;
+const _: () = assert!(DEPTH_LOG2 <= MAX_DEPTH_LOG2);
+/// Events that are kept for `next_event`; older ones are dropped and counted. The chip's own log holds as many.
+const MOST_EVENTS: usize = auk_asic::log::EVENT_LOG_ENTRIES;
+
+/// The admin queue of one life of the device. Its lock is held to submit and to look, never to wait.
+#[derive(Debug)]
+pub(super) struct Admin {
+    pub(super) pair: QueuePair<Option<DmaBuffer>>,
+    /// Requests for events that run.
+    requests: Vec<Token>,
+    /// Commands whose callers gave up waiting.
+    abandoned: Vec<Token>,
+    events: VecDeque<Event>,
+    lost_events: u64,
+}
+
+impl Admin {
+    /// An admin queue in memory; the chip does not know of it yet.
+    pub(super) fn new(inner: &Inner) -> Result<Self, Error> {
+        let deepest = inner.capabilities.max_depth().trailing_zeros() as u8;
+        let pair = QueuePair::new(
+            &inner.space,
+            inner.doorbell(0)?,
+            0,
+            crate::random::tag(),
+            DEPTH_LOG2.min(deepest),
+            inner.capabilities.parking(),
+        )?;
+        Ok(Self {
+            pair,
+            requests: Vec::new(),
+            abandoned: Vec::new(),
+            events: VecDeque::new(),
+            lost_events: 0,
+        })
+    }
+
+    /// The ADMIN registers and what they must hold.
+    pub(super) fn registers(&self, inner: &Inner) -> [(auk_asic::register::Register, u32); 7] {
+        let low = |address: u64| address as u32;
+        let high = |address: u64| (address >> 32) as u32;
+        let submissions = self.pair.submissions_at().address;
+        let completions = self.pair.completions_at().address;
+        let park = self.pair.park_at().address;
+        let deepest = inner.capabilities.max_depth().trailing_zeros() as u8;
+        let shape = AdminQueue::new()
+            .with_depth_log2(DEPTH_LOG2.min(deepest))
+            .with_tag(self.pair.tag());
+        [
+            (bar0::ADMIN_SQ_LO, low(submissions)),
+            (bar0::ADMIN_SQ_HI, high(submissions)),
+            (bar0::ADMIN_CQ_LO, low(completions)),
+            (bar0::ADMIN_CQ_HI, high(completions)),
+            (bar0::ADMIN_PARK_LO, low(park)),
+            (bar0::ADMIN_PARK_HI, high(park)),
+            (bar0::ADMIN_QUEUE, shape.into_bits()),
+        ]
+    }
+
+    fn submit(
+        &mut self,
+        inner: &Inner,
+        command: AdminCommand,
+        hold: Option<DmaBuffer>,
+    ) -> Result<Token, Error> {
+        let token = self.pair.push(&command.encode(), hold).map_err(
+            |Full {
+                 in_flight,
+                 uncollected,
+             }| Error::QueueFull {
+                queue: 0,
+                in_flight,
+                uncollected,
+            },
+        )?;
+        if self.pair.publish() {
+            inner.kick(0)?;
+        }
+        Ok(token)
+    }
+
+    /// Takes all completions off the ring and sorts them: events to their list, abandoned outcomes away.
+    pub(super) fn reap(&mut self, inner: &Inner) -> Result<(), Error> {
+        while self.pair.reap().is_some() {}
+        let pair = &mut self.pair;
+        self.abandoned
+            .retain(|token| pair.collect(*token) == Err(Pending::Running));
+        let mut ended = Vec::new();
+        self.requests.retain(|token| match pair.collect(*token) {
+            Err(Pending::Running) => true,
+            outcome => {
+                ended.extend(outcome.ok());
+                false
+            }
+        });
+        for outcome in ended {
+            self.note_event(inner, outcome);
+        }
+        Ok(())
+    }
+
+    fn note_event(&mut self, inner: &Inner, outcome: Ended) {
+        let Ended::Completed { result, .. } = outcome else {
+            return;
+        };
+        let result = EventResult::from_bits(result);
+        self.lost_events += u64::from(result.lost());
+        match Event::parse(result) {
+            Ok(event) => {
+                if self.events.len() == MOST_EVENTS {
+                    self.events.pop_front();
+                    self.lost_events += 1;
+                }
+                self.events.push_back(event);
+            }
+            Err(error) => {
+                tracing::warn!(device = %inner.name, %error, "an event that this driver does not know");
+            }
+        }
+    }
+
+    /// Asks for as many events as the chip lets outstanding.
+    pub(super) fn request_events(&mut self, inner: &Inner) -> Result<(), Error> {
+        while self.requests.len() < MAX_ASYNC_EVENTS {
+            let token = self.submit(inner, AdminCommand::AsyncEvent, None)?;
+            self.requests.push(token);
+        }
+        Ok(())
+    }
+
+    pub(super) fn pop_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub(super) fn lost_events(&self) -> u64 {
+        self.lost_events
+    }
+}
+
+impl Inner {
+    /// Runs one admin command to its end, `hold` being the host memory that it names. Gives its result.
+    pub(crate) fn execute(
+        &self,
+        command: AdminCommand,
+        hold: Option<DmaBuffer>,
+        what: &'static str,
+        deadline: Deadline,
+    ) -> Result<u64, Error> {
+        let life = self.running_life()?;
+        let token = self.with_admin(|admin| admin.submit(self, command, hold))?;
+        let mut watch = Watch::new(self, what, deadline);
+        loop {
+            if self.life() != life {
+                return Err(self.stale("command"));
+            }
+            let outcome = self.with_admin(|admin| {
+                admin.reap(self)?;
+                Ok(admin.pair.collect(token))
+            })?;
+            match outcome {
+                Ok(ended) => return self.outcome(what, ended),
+                Err(Pending::Unknown) => return Err(self.stale("command")),
+                Err(Pending::Running) => {}
+            }
+            if let Err(error) = watch.pause() {
+                // Its memory stays with it; only its outcome is of no more interest.
+                let _ = self.with_admin(|admin| {
+                    admin.abandoned.push(token);
+                    Ok(())
+                });
+                return Err(error);
+            }
+        }
+    }
+
+    pub(super) fn with_admin<T>(
+        &self,
+        work: impl FnOnce(&mut Admin) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match self.admin().as_mut() {
+            Some(admin) => work(admin),
+            None => Err(Error::Resetting {
+                device: Arc::clone(&self.name),
+            }),
+        }
+    }
+
+    pub(crate) fn stale(&self, what: &'static str) -> Error {
+        Error::Stale {
+            device: Arc::clone(&self.name),
+            what,
+        }
+    }
+
+    /// The result of a command that ended, or why there is none.
+    pub(crate) fn outcome(&self, what: &'static str, ended: Ended) -> Result<u64, Error> {
+        match ended {
+            Ended::Completed {
+                status: auk_asic::Status::Success,
+                result,
+            } => Ok(result),
+            Ended::Completed { status, .. } => Err(Error::Command {
+                device: Arc::clone(&self.name),
+                what,
+                status,
+            }),
+            Ended::Unknown(source) => Err(self.malformed(source)),
+            Ended::Lost => Err(self.stale(what)),
+        }
+    }
+}

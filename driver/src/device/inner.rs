@@ -1,0 +1,403 @@
+//! The state that all handles of a device share.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use auk_asic::Malformed;
+use auk_asic::admin::{AdminCommand, Identify};
+use auk_asic::bar0;
+use auk_asic::register::Register;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::admin::Admin;
+use super::capabilities::Capabilities;
+use super::lease::Lease;
+use super::memory::Allocation;
+use super::program::Loaded;
+use crate::bus::{BusError, Function, Region};
+use crate::deadline::Deadline;
+use crate::dma::{DmaBuffer, DmaSpace};
+use crate::error::Error;
+use crate::mmio::{Doorbell, Window};
+use crate::pci::PciFunction;
+
+/// What a command keeps alive.
+#[derive(Clone, Debug)]
+pub(crate) enum Hold {
+    /// Host memory.
+    Host { _buffer: DmaBuffer },
+    /// Device memory.
+    Local { _memory: Arc<Allocation> },
+    /// A program.
+    Program { _program: Arc<Loaded> },
+}
+
+/// A device between two resets. Odd while a reset is under way or after one has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life(u32);
+
+impl Life {
+    fn is_reset(self) -> bool {
+        self.0 % 2 == 1
+    }
+}
+
+/// The last field of a handle of something on the chip: frees there what the handle's other fields gave up.
+#[derive(Clone, Debug)]
+pub(super) struct Sweeper(Arc<Inner>);
+
+impl Sweeper {
+    pub(super) fn new(inner: &Arc<Inner>) -> Self {
+        Self(Arc::clone(inner))
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        self.0.sweep();
+    }
+}
+
+/// Something on the chip whose handle was dropped where the chip could not be asked.
+#[derive(Debug)]
+pub(super) struct Leftover {
+    pub(super) life: Life,
+    pub(super) command: AdminCommand,
+}
+
+pub(crate) struct Inner {
+    pub(crate) name: Arc<str>,
+    pub(crate) function: Arc<dyn Function>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) space: DmaSpace,
+    /// Vector 0, for the admin queue and events, then one per I/O queue; empty when the bus has no interrupts.
+    vectors: Vec<EventFd>,
+    life: AtomicU32,
+    /// `None` while the chip has no admin queue of ours.
+    admin: Mutex<Option<Admin>>,
+    /// Held by the thread that resets; never waited for.
+    pub(super) resetting: Mutex<()>,
+    identity: Mutex<Option<Identify>>,
+    queues: Mutex<QueueNumbers>,
+    leftovers: Mutex<VecDeque<Leftover>>,
+    /// Memory that the chip may still write, kept until a reset says otherwise.
+    quarantine: Mutex<Vec<Box<dyn Any + Send>>>,
+    /// Offset in config space of the vital signs.
+    pub(super) vitals: Option<u16>,
+    /// The function in sysfs, when there is one.
+    pub(super) listed: Option<PciFunction>,
+    _lease: Option<Lease>,
+}
+
+/// The right to use one I/O queue's number; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct QueueNumber {
+    inner: Arc<Inner>,
+    number: u16,
+    /// The chip may still have a queue of that number.
+    kept: bool,
+}
+
+impl QueueNumber {
+    pub(crate) const fn get(&self) -> u16 {
+        self.number
+    }
+
+    /// Lets nobody have the number before the next reset.
+    pub(crate) const fn keep_until_reset(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for QueueNumber {
+    fn drop(&mut self) {
+        let mut queues = lock(&self.inner.queues);
+        queues.taken &= !(1 << self.number);
+        if self.kept {
+            queues.kept |= 1 << self.number;
+        }
+    }
+}
+
+/// Which I/O queue numbers are in use: bit n is queue n.
+#[derive(Debug, Default)]
+struct QueueNumbers {
+    /// By a handle.
+    taken: u64,
+    /// By the chip, until its next reset.
+    kept: u64,
+}
+
+/// The lock, whether or not another thread panicked while it held it: what it guards is right between any two statements.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner")
+            .field("name", &self.name)
+            .field("life", &self.life)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) struct Parts {
+    pub(super) name: Arc<str>,
+    pub(super) function: Arc<dyn Function>,
+    pub(super) capabilities: Capabilities,
+    pub(super) space: DmaSpace,
+    pub(super) vitals: Option<u16>,
+    pub(super) listed: Option<PciFunction>,
+    pub(super) lease: Option<Lease>,
+}
+
+impl Inner {
+    /// A device that has been looked at and attached, and not yet brought up.
+    pub(super) fn new(parts: Parts) -> Result<Self, Error> {
+        let vectors = vectors(&parts)?;
+        Ok(Self {
+            name: parts.name,
+            function: parts.function,
+            capabilities: parts.capabilities,
+            space: parts.space,
+            vectors,
+            life: AtomicU32::new(1),
+            admin: Mutex::new(None),
+            resetting: Mutex::new(()),
+            identity: Mutex::new(None),
+            queues: Mutex::new(QueueNumbers::default()),
+            leftovers: Mutex::new(VecDeque::new()),
+            quarantine: Mutex::new(Vec::new()),
+            vitals: parts.vitals,
+            listed: parts.listed,
+            _lease: parts.lease,
+        })
+    }
+
+    pub(crate) fn read_register(&self, register: Register) -> Result<u32, Error> {
+        read_register(&*self.function, &self.name, register)
+    }
+
+    pub(crate) fn write_register(&self, register: Register, value: u32) -> Result<(), Error> {
+        self.function
+            .write(Region::Bar0, register.offset, &value.to_le_bytes())
+            .map_err(|source| bus_error(&self.name, register.name, source))
+    }
+
+    /// Wakes a chip that parked.
+    #[cold]
+    pub(crate) fn kick(&self, queue: u16) -> Result<(), Error> {
+        self.write_register(bar0::KICK, u32::from(queue))
+    }
+
+    pub(crate) fn malformed(&self, source: Malformed) -> Error {
+        Error::Malformed {
+            device: Arc::clone(&self.name),
+            source,
+        }
+    }
+
+    pub(crate) fn bus_error(&self, what: &'static str, source: BusError) -> Error {
+        bus_error(&self.name, what, source)
+    }
+
+    /// The doorbell page of a queue, mapped.
+    pub(crate) fn doorbell(&self, queue: u16) -> Result<Doorbell, Error> {
+        let bus = |source| self.bus_error("mapping a doorbell page", source);
+        let info = self.function.region(Region::Bar0).map_err(bus)?;
+        let page = Window::map(
+            Region::Bar0.index(),
+            &info,
+            bar0::doorbell_page(queue),
+            auk_asic::PAGE as u64,
+        )
+        .map_err(bus)?;
+        Ok(Doorbell::new(page))
+    }
+
+    /// The eventfd of a vector.
+    pub(crate) fn vector(&self, vector: u16) -> Option<&EventFd> {
+        self.vectors.get(usize::from(vector))
+    }
+
+    pub(super) fn enable_interrupts(&self) -> Result<(), Error> {
+        if self.vectors.is_empty() {
+            return Ok(());
+        }
+        let eventfds: Vec<_> = self.vectors.iter().map(AsFd::as_fd).collect();
+        self.function
+            .enable_interrupts(&eventfds)
+            .map_err(|source| self.bus_error("enabling interrupts", source))
+    }
+
+    pub(super) fn disable_interrupts(&self) -> Result<(), Error> {
+        if self.vectors.is_empty() {
+            return Ok(());
+        }
+        self.function
+            .disable_interrupts()
+            .map_err(|source| self.bus_error("disabling interrupts", source))
+    }
+
+    pub(super) fn admin(&self) -> MutexGuard<'_, Option<Admin>> {
+        lock(&self.admin)
+    }
+
+    pub(super) fn identity(&self) -> Result<Identify, Error> {
+        lock(&self.identity).ok_or_else(|| Error::Resetting {
+            device: Arc::clone(&self.name),
+        })
+    }
+
+    pub(super) fn set_identity(&self, identity: Option<Identify>) {
+        *lock(&self.identity) = identity;
+    }
+
+    /// A free queue number.
+    pub(crate) fn take_queue(self: &Arc<Self>) -> Result<QueueNumber, Error> {
+        let mut queues = lock(&self.queues);
+        let count = self.capabilities.io_queues();
+        let number = (1..=count)
+            .find(|number| (queues.taken | queues.kept) & 1 << number == 0)
+            .ok_or_else(|| Error::NoQueue {
+                device: Arc::clone(&self.name),
+                queues: count,
+            })?;
+        queues.taken |= 1 << number;
+        Ok(QueueNumber {
+            inner: Arc::clone(self),
+            number,
+            kept: false,
+        })
+    }
+
+    /// The life that the device is in.
+    #[inline]
+    pub(crate) fn life(&self) -> Life {
+        Life(self.life.load(Ordering::Acquire))
+    }
+
+    /// The life that the device is in, unless it is being reset.
+    pub(crate) fn running_life(&self) -> Result<Life, Error> {
+        let life = self.life();
+        if life.is_reset() {
+            return Err(Error::Resetting {
+                device: Arc::clone(&self.name),
+            });
+        }
+        Ok(life)
+    }
+
+    /// Whether a reset has succeeded since `life`: then nothing of that life is on the chip any more, and all its DMA
+    /// has ended.
+    pub(crate) fn has_outlived(&self, life: Life) -> bool {
+        let now = self.life();
+        !now.is_reset() && now != life
+    }
+
+    pub(super) fn begin_reset(&self) {
+        self.life.fetch_or(1, Ordering::AcqRel);
+    }
+
+    /// The reset has succeeded: nothing of former lives is written any more.
+    pub(super) fn end_reset(&self) {
+        self.life.fetch_add(1, Ordering::AcqRel);
+        lock(&self.queues).kept = 0;
+        lock(&self.quarantine).clear();
+        lock(&self.leftovers).clear();
+    }
+
+    /// Keeps something alive until a reset has proven that the chip does not write it any more.
+    pub(crate) fn keep_until_reset(&self, kept: impl Any + Send) {
+        tracing::warn!(device = %self.name, "memory that the chip may still write is kept until a reset");
+        lock(&self.quarantine).push(Box::new(kept));
+    }
+
+    pub(super) fn take_quarantine(&self) -> Vec<Box<dyn Any + Send>> {
+        std::mem::take(&mut lock(&self.quarantine))
+    }
+
+    pub(super) fn leave(&self, life: Life, command: AdminCommand) {
+        if life == self.life() {
+            lock(&self.leftovers).push_back(Leftover { life, command });
+        }
+    }
+
+    /// Frees on the chip what dropped handles left behind. If the chip does not answer, its next reset will.
+    pub(super) fn sweep(&self) {
+        loop {
+            // Not held while the chip works.
+            let Some(leftover) = lock(&self.leftovers).pop_front() else {
+                return;
+            };
+            if leftover.life != self.life() {
+                continue;
+            }
+            let deadline = Deadline::after(self.capabilities.timeouts().command);
+            let what = leftover.command.opcode().name();
+            match self.execute(leftover.command, None, what, deadline) {
+                Ok(_) => {}
+                Err(error @ Error::Command { .. }) => {
+                    tracing::warn!(%error, "something stays on the chip until its next reset");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what dropped handles left stays on the chip until its next reset");
+                    lock(&self.leftovers).clear();
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn read_register(
+    function: &dyn Function,
+    name: &Arc<str>,
+    register: Register,
+) -> Result<u32, Error> {
+    let mut data = [0; 4];
+    function
+        .read(Region::Bar0, register.offset, &mut data)
+        .map_err(|source| bus_error(name, register.name, source))?;
+    Ok(u32::from_le_bytes(data))
+}
+
+pub(super) fn bus_error(name: &Arc<str>, what: &'static str, source: BusError) -> Error {
+    let device = Arc::clone(name);
+    if source.is_final() {
+        Error::Disconnected { device, source }
+    } else {
+        Error::Bus {
+            device,
+            what,
+            source,
+        }
+    }
+}
+
+/// An eventfd a vector: all at once, because not every bus can add one later.
+fn vectors(parts: &Parts) -> Result<Vec<EventFd>, Error> {
+    let info = parts
+        .function
+        .interrupts()
+        .map_err(|source| bus_error(&parts.name, "asking for interrupts", source))?;
+    if !info.eventfd {
+        return Ok(Vec::new());
+    }
+    let count = info
+        .count
+        .min(u32::from(parts.capabilities.io_queues()) + 1);
+    (0..count)
+        .map(|_| {
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| {
+                Error::System {
+                    what: "making an eventfd",
+                    source: errno.into(),
+                }
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,146 @@
+//! Telemetry and log pages.
+
+use std::time::Duration;
+
+use auk_asic::Fault;
+use auk_asic::admin::{AdminCommand, PowerState};
+use auk_asic::bar0;
+use auk_asic::event::EventRecord;
+use auk_asic::firmware::SLOTS;
+use auk_asic::log::{CrashLog, EVENT_LOG_ENTRIES, LogPage, SlotInfo};
+use auk_asic::submission::Operand;
+use auk_asic::telemetry::Telemetry;
+use auk_asic::vitals::READ_TRIES;
+use zerocopy::FromBytes;
+
+use super::Device;
+use crate::bus::Region;
+use crate::deadline::Deadline;
+use crate::error::Error;
+
+/// The chip changes the telemetry for far less than this.
+const RETRY: Duration = Duration::from_micros(200);
+
+impl Device {
+    /// The telemetry table, read from its page under its sequence counter.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when it changed during every try, or is of another layout; what the bus says.
+    pub fn telemetry(&self) -> Result<Telemetry, Error> {
+        let inner = &self.inner;
+        let bus = |source| inner.bus_error("reading telemetry", source);
+        let mut last = None;
+        for _ in 0..READ_TRIES {
+            let mut table = [0; Telemetry::SIZE];
+            let mut after = [0; 4];
+            inner
+                .function
+                .read(Region::Bar0, bar0::TELEMETRY, &mut table)
+                .map_err(bus)?;
+            inner
+                .function
+                .read(Region::Bar0, bar0::TELEMETRY, &mut after)
+                .map_err(bus)?;
+            if table == [0xFF; Telemetry::SIZE] {
+                inner.check_serving("reading telemetry")?;
+            }
+            match Telemetry::parse(&table) {
+                Ok(parsed) if parsed.sequence == u32::from_le_bytes(after) => return Ok(parsed),
+                Ok(parsed) => {
+                    last = Some(auk_asic::Malformed {
+                        what: "telemetry sequence",
+                        found: u64::from(parsed.sequence),
+                        expected: "the same value before and after the table",
+                    });
+                }
+                Err(error) => last = Some(error),
+            }
+            std::thread::sleep(RETRY);
+        }
+        Err(match last {
+            Some(error) => inner.malformed(error),
+            None => inner.stale("telemetry"),
+        })
+    }
+
+    /// The chip's event log, oldest first.
+    ///
+    /// # Errors
+    /// As [`Device::log`].
+    pub fn event_log(&self) -> Result<Vec<EventRecord>, Error> {
+        let bytes = self.log(LogPage::Events, EVENT_LOG_ENTRIES * EventRecord::SIZE)?;
+        Ok(records(&bytes))
+    }
+
+    /// What the firmware left behind when it last stopped on a fault.
+    ///
+    /// # Errors
+    /// As [`Device::log`]; [`Error::Malformed`] when it is not a crash log.
+    pub fn crash_log(&self) -> Result<Option<(CrashLog, Fault)>, Error> {
+        let bytes = self.log(LogPage::Crash, CrashLog::SIZE)?;
+        CrashLog::parse(&bytes).map_err(|source| self.inner.malformed(source))
+    }
+
+    /// The firmware slots.
+    ///
+    /// # Errors
+    /// As [`Device::log`].
+    pub fn firmware_slots(&self) -> Result<Vec<SlotInfo>, Error> {
+        let bytes = self.log(LogPage::Firmware, usize::from(SLOTS) * SlotInfo::SIZE)?;
+        Ok(records(&bytes))
+    }
+
+    /// The first bytes of a log page, `most` of them or as many as it has.
+    ///
+    /// # Errors
+    /// [`Error::Command`], [`Error::TimedOut`], what has become of the chip.
+    pub fn log(&self, page: LogPage, most: usize) -> Result<Vec<u8>, Error> {
+        let inner = &self.inner;
+        let buffer = inner.space.alloc(most)?;
+        buffer.zero();
+        let length = u32::try_from(most).map_err(|_| Error::Invalid {
+            what: "bytes of a log page",
+            found: most.to_string(),
+            expected: "less than 4 GiB".to_owned(),
+        })?;
+        let command = AdminCommand::GetLog {
+            dst: Operand::host(buffer.iova()),
+            page,
+            offset: 0,
+            length,
+        };
+        let deadline = Deadline::after(inner.capabilities.timeouts().command);
+        let whole = inner.execute(
+            command,
+            Some(buffer.clone()),
+            "reading a log page",
+            deadline,
+        )?;
+        // Whatever length the chip claims, no more was asked for.
+        let length = usize::try_from(whole).unwrap_or(most).min(most);
+        Ok(buffer.to_vec(0, length)?)
+    }
+
+    /// Caps the chip's power.
+    ///
+    /// # Errors
+    /// [`Error::Command`], [`Error::TimedOut`], what has become of the chip.
+    pub fn set_power_state(&self, state: PowerState) -> Result<(), Error> {
+        let inner = &self.inner;
+        let deadline = Deadline::after(inner.capabilities.timeouts().command);
+        inner.execute(
+            AdminCommand::SetPowerState { state },
+            None,
+            "setting the power state",
+            deadline,
+        )?;
+        Ok(())
+    }
+}
+
+fn records<T: FromBytes>(bytes: &[u8]) -> Vec<T> {
+    bytes
+        .chunks_exact(size_of::<T>())
+        .filter_map(|chunk| T::read_from_bytes(chunk).ok())
+        .collect()
+}

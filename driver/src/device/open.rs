@@ -1,0 +1,315 @@
+//! Opening a device and closing it.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use auk_asic::State;
+use auk_asic::bar0::{self, Control};
+use auk_asic::config::{header, pcie};
+use auk_asic::ident::{self, Model, VENDOR};
+use auk_asic::vitals::DVSEC_ID;
+
+use super::capabilities::Capabilities;
+use super::inner::{self, Inner, Parts};
+use super::lease::Lease;
+use super::{Device, OpenOptions};
+use crate::bus::remote::Remote;
+use crate::bus::{Function, FunctionConfig, Region};
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::pci::{Bdf, ConfigSpace, Host, PciFunction};
+
+impl Device {
+    /// Opens the chip at `bdf` of `host`: takes its lease, resets it, and brings it up to where its admin queue serves.
+    ///
+    /// # Errors
+    /// [`Error::Pci`] when there is no such function, [`Error::NoBus`] when nothing of this release can open it,
+    /// [`Error::Busy`] when somebody has it, [`Error::NotAnA1`], [`Error::Faulted`] unless
+    /// [`OpenOptions::restart_faulted`], [`Error::TimedOut`], and what the bus says.
+    pub fn open(host: &Host, bdf: Bdf, options: &OpenOptions) -> Result<Self, Error> {
+        let deadline = options.deadline();
+        let listed = host.function(bdf)?;
+        let socket = host.simulator_socket(bdf);
+        if !socket.exists() {
+            return Err(Error::NoBus { bdf, socket });
+        }
+        let lease = Lease::acquire(host, bdf)?;
+        let name: Arc<str> = bdf.to_string().into();
+        let remote = Remote::connect(&name, &socket, deadline)
+            .map_err(|source| inner::bus_error(&name, "connecting", source))?;
+        bring_in(
+            Arc::new(remote),
+            Some(listed),
+            Some(lease),
+            options,
+            deadline,
+        )
+    }
+
+    /// Opens the chip behind a connected vfio-user socket: a simulator in this process, or one that was handed over.
+    ///
+    /// # Errors
+    /// As [`Device::open`], without those of discovery and lease.
+    pub fn from_socket(
+        name: &str,
+        socket: UnixStream,
+        options: &OpenOptions,
+    ) -> Result<Self, Error> {
+        let deadline = options.deadline();
+        let remote = Remote::from_socket(name, socket, deadline)
+            .map_err(|source| inner::bus_error(&name.into(), "connecting", source))?;
+        bring_in(Arc::new(remote), None, None, options, deadline)
+    }
+
+    /// Opens the chip behind a function of any bus.
+    ///
+    /// # Errors
+    /// As [`Device::open`], without those of discovery and lease.
+    pub fn from_function(
+        function: Arc<dyn Function>,
+        options: &OpenOptions,
+    ) -> Result<Self, Error> {
+        bring_in(function, None, None, options, options.deadline())
+    }
+}
+
+fn bring_in(
+    function: Arc<dyn Function>,
+    listed: Option<PciFunction>,
+    lease: Option<Lease>,
+    options: &OpenOptions,
+    deadline: Deadline,
+) -> Result<Device, Error> {
+    let name: Arc<str> = function.name().into();
+    let bus = |what| {
+        let name = Arc::clone(&name);
+        move |source| inner::bus_error(&name, what, source)
+    };
+    // Whatever a former owner left is gone before anything is looked at.
+    function.reset().map_err(bus("resetting at open"))?;
+    let config = FunctionConfig(&*function);
+    let wrong = |source| Error::Config {
+        device: Arc::clone(&name),
+        source,
+    };
+    let (vendor, id) = config.identity().map_err(wrong)?;
+    if vendor != VENDOR || Model::parse(id).is_err() {
+        return Err(Error::NotAnA1 {
+            device: name,
+            vendor,
+            id,
+        });
+    }
+    let vitals = config
+        .find_dvsec(VENDOR, DVSEC_ID)
+        .map_err(wrong)?
+        .map(|found| found.offset);
+    set_command(
+        &*function,
+        &name,
+        header::COMMAND_MEMORY,
+        header::COMMAND_MASTER,
+    )?;
+    let read = |register| inner::read_register(&*function, &name, register);
+    let found = read(bar0::IDENT)?;
+    if found == u32::MAX {
+        return Err(Error::Gone {
+            device: name,
+            found,
+        });
+    }
+    let malformed = |source| Error::Malformed {
+        device: Arc::clone(&name),
+        source,
+    };
+    if Model::parse(id).map(ident::ident_register) != Ok(found) {
+        return Err(malformed(auk_asic::Malformed {
+            what: "IDENT",
+            found: u64::from(found),
+            expected: "vendor and device as in config space",
+        }));
+    }
+    let capabilities = Capabilities::read(read, malformed, options.longest)?;
+    let region = function
+        .region(Region::Bar0)
+        .map_err(bus("looking at BAR 0"))?;
+    let needed = bar0::doorbell_page(capabilities.io_queues()) + auk_asic::PAGE as u64;
+    if region.size < needed {
+        return Err(malformed(auk_asic::Malformed {
+            what: "size of BAR 0",
+            found: region.size,
+            expected: "room for a doorbell page per queue",
+        }));
+    }
+    let space = options.space.clone().unwrap_or_default();
+    let target = function.dma();
+    let last = capabilities.last_address();
+    let inner = Arc::new(Inner::new(Parts {
+        name,
+        function,
+        capabilities,
+        space,
+        vitals,
+        listed,
+        lease,
+    })?);
+    // From here on an error drops `inner`, which stops the chip and detaches it.
+    inner.space.attach(target, last)?;
+    let settled = inner.settle(deadline)?;
+    let device = Device { inner };
+    // The reset at open has ended all DMA of a former life.
+    device.inner.end_reset();
+    if settled.faulted() {
+        if !options.restart_faulted {
+            return Err(device.inner.fault_error());
+        }
+        device.restart_firmware()?;
+    } else {
+        device.inner.bring_up(deadline)?;
+    }
+    Ok(device)
+}
+
+impl Inner {
+    /// Waits until the firmware has stopped booting: in the loader, running, or stopped on a fault.
+    pub(super) fn settle(&self, deadline: Deadline) -> Result<bar0::Status, Error> {
+        let status = self.wait_status("the firmware's start", deadline, |status| {
+            status.faulted() || matches!(status.state(), Ok(State::Loader | State::Running))
+        })?;
+        status.state().map_err(|source| self.malformed(source))?;
+        Ok(status)
+    }
+
+    /// From a chip that was reset to an admin queue that serves and asks for events.
+    pub(super) fn bring_up(&self, deadline: Deadline) -> Result<(), Error> {
+        self.set_command(header::COMMAND_MEMORY | header::COMMAND_MASTER, 0)?;
+        self.enable_interrupts()?;
+        let admin = super::admin::Admin::new(self)?;
+        for (register, value) in admin.registers(self) {
+            self.write_register(register, value)?;
+        }
+        let ready = Deadline::after(self.capabilities.timeouts().ready.min(deadline.remaining()));
+        self.write_register(bar0::CONTROL, Control::new().with_enable(true).into_bits())?;
+        // From here on the chip may write the rings.
+        *self.admin() = Some(admin);
+        let status = self.wait_status("the admin queue's start", ready, |status| {
+            status.ready() || status.faulted()
+        })?;
+        if status.faulted() {
+            return Err(self.fault_error());
+        }
+        let identity = self.identify(deadline)?;
+        self.set_identity(Some(identity));
+        self.with_admin(|admin| admin.request_events(self))
+    }
+
+    fn identify(&self, deadline: Deadline) -> Result<auk_asic::admin::Identify, Error> {
+        use auk_asic::admin::{AdminCommand, Identify};
+        use auk_asic::submission::Operand;
+
+        let buffer = self.space.alloc(Identify::SIZE)?;
+        let command = AdminCommand::Identify {
+            dst: Operand::host(buffer.iova()),
+        };
+        self.execute(command, Some(buffer.clone()), "IDENTIFY", deadline)?;
+        Identify::parse(&buffer.to_vec(0, Identify::SIZE)?).map_err(|source| self.malformed(source))
+    }
+
+    pub(super) fn set_command(&self, set: u16, clear: u16) -> Result<(), Error> {
+        set_command(&*self.function, &self.name, set, clear)
+    }
+
+    /// Stops all DMA of the chip's and waits until it has ended.
+    ///
+    /// Bus Master first, so that nothing new is started; then the admin queue is disabled, which ends what runs.
+    pub(super) fn quiesce(&self) -> Result<(), Error> {
+        self.set_command(0, header::COMMAND_MASTER)?;
+        self.write_register(bar0::CONTROL, 0)?;
+        let ready = Deadline::after(self.capabilities.timeouts().ready);
+        self.wait_status("the queues' end", ready, |status| !status.ready())?;
+        let config = FunctionConfig(&*self.function);
+        let found = config
+            .capabilities()
+            .map_err(|source| self.config_error(source))?;
+        let Some(express) = found
+            .iter()
+            .find(|found| found.id == auk_asic::config::capability::PCIE)
+        else {
+            return Ok(());
+        };
+        loop {
+            let status = config
+                .read_u16(express.offset + pcie::DEVSTA)
+                .map_err(|source| self.config_error(source))?;
+            if status & pcie::DEVSTA_PENDING == 0 {
+                return Ok(());
+            }
+            if ready.is_over() {
+                return Err(Error::TimedOut {
+                    device: Arc::clone(&self.name),
+                    what: "the end of pending transactions",
+                    waited: ready.elapsed(),
+                    heartbeat: crate::error::Heartbeat::Unknown,
+                });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+}
+
+/// Sets and clears bits of COMMAND, and reads it back so that the write has arrived.
+fn set_command(
+    function: &dyn Function,
+    name: &Arc<str>,
+    set: u16,
+    clear: u16,
+) -> Result<(), Error> {
+    let wrong = |source| Error::Config {
+        device: Arc::clone(name),
+        source,
+    };
+    let config = FunctionConfig(function);
+    let old = config.read_u16(header::COMMAND).map_err(wrong)?;
+    let new = (old | set) & !clear;
+    function
+        .write(
+            Region::Config,
+            u64::from(header::COMMAND),
+            &new.to_le_bytes(),
+        )
+        .map_err(|source| inner::bus_error(name, "writing COMMAND", source))?;
+    let found = config.read_u16(header::COMMAND).map_err(wrong)?;
+    if found & (set | clear) != new & (set | clear) {
+        return Err(Error::Malformed {
+            device: Arc::clone(name),
+            source: auk_asic::Malformed {
+                what: "COMMAND",
+                found: u64::from(found),
+                expected: "the bits that were just written",
+            },
+        });
+    }
+    Ok(())
+}
+
+impl Drop for Inner {
+    /// The last handle is gone, and with it every queue. Order: stop DMA, reset, then unmap.
+    fn drop(&mut self) {
+        if let Err(error) = self.disable_interrupts() {
+            tracing::debug!(%error, "closing");
+        }
+        if let Err(error) = self.quiesce() {
+            tracing::debug!(%error, "closing");
+        }
+        let reset = self.function.reset();
+        let kept = self.take_quarantine();
+        let admin = self.admin().take();
+        if let Err(error) = reset {
+            // Nobody can say whether the chip still writes what it was given: that memory is never used again.
+            tracing::error!(device = %self.name, %error, "the reset at close failed; memory that the chip may still write is given up");
+            std::mem::forget(kept);
+            std::mem::forget(admin);
+        }
+        self.space.detach(&self.function.dma());
+    }
+}

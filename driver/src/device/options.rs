@@ -1,0 +1,60 @@
+//! How to open a device.
+
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+use crate::dma::DmaSpace;
+
+/// How to open a device.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    pub(super) timeout: Duration,
+    pub(super) longest: Duration,
+    pub(super) space: Option<DmaSpace>,
+    pub(super) restart_faulted: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            longest: Duration::from_secs(120),
+            space: None,
+            restart_faulted: false,
+        }
+    }
+}
+
+impl OpenOptions {
+    /// How long opening may take in all; 30 s unless told.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The most that is believed of the timeouts that the chip advertises; 2 minutes unless told.
+    #[must_use]
+    pub fn longest_timeout(mut self, longest: Duration) -> Self {
+        self.longest = longest;
+        self
+    }
+
+    /// The space to attach the device to, for buffers that many devices reach; a new one unless told.
+    #[must_use]
+    pub fn space(mut self, space: &DmaSpace) -> Self {
+        self.space = Some(space.clone());
+        self
+    }
+
+    /// Restart the firmware of a chip that is found stopped on a fault, instead of saying so.
+    #[must_use]
+    pub fn restart_faulted(mut self, yes: bool) -> Self {
+        self.restart_faulted = yes;
+        self
+    }
+
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::after(self.timeout)
+    }
+}

@@ -1,0 +1,222 @@
+//! A submission and a completion ring in DMA memory, with their doorbell.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use auk_asic::PAGE;
+use auk_asic::doorbell::Arm;
+use auk_asic::submission::{Operand, Submission};
+
+use crate::dma::{DmaBuffer, DmaError, DmaSpace};
+use crate::mmio::Doorbell;
+use crate::ring::{
+    Commands, CompletionRing, Ended, Full, Pending, SharedWords, SubmissionRing, Token,
+    arm_and_look, publish,
+};
+
+/// The two rings of one queue, what runs in them, and where they are. `H` is what a command keeps alive.
+#[derive(Debug)]
+pub(crate) struct QueuePair<H> {
+    shared: Shared,
+    submissions: SubmissionRing,
+    completions: CompletionRing,
+    commands: Commands<H>,
+    layout: Layout,
+    parking: bool,
+    /// The tail that the doorbell has.
+    rung: u32,
+    arm_sequence: u16,
+}
+
+/// Word offsets in the memory: the submission ring at 0, then the completion ring, then the park word, each in pages of
+/// its own.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    completions: usize,
+    park: usize,
+    end: usize,
+}
+
+impl Layout {
+    fn new(depth_log2: u8) -> Self {
+        let words = |bytes: usize| bytes.next_multiple_of(PAGE) / size_of::<u64>();
+        let completions = words(SubmissionRing::bytes(depth_log2));
+        let park = completions + words(CompletionRing::bytes(depth_log2));
+        Self {
+            completions,
+            park,
+            end: park + words(size_of::<u64>()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    memory: DmaBuffer,
+    doorbell: Doorbell,
+    park: usize,
+}
+
+impl SharedWords for Shared {
+    #[inline]
+    fn store_tail(&self, tail: u32) {
+        self.doorbell.ring(tail);
+    }
+
+    #[inline]
+    fn store_arm(&self, arm: Arm) {
+        self.doorbell.arm(arm);
+    }
+
+    #[inline]
+    fn load_park(&self) -> u32 {
+        // The park word is the low half of a word that nothing else uses.
+        self.memory.words()[self.park].load(Ordering::Relaxed) as u32
+    }
+
+    #[inline]
+    fn full_fence(&self) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+impl<H> QueuePair<H> {
+    /// Completions of no command that one look passes over.
+    const MOST_STRAYS: u32 = 64;
+
+    /// Rings of `1 << depth_log2` entries in zeroed memory of `space`.
+    pub(crate) fn new(
+        space: &DmaSpace,
+        doorbell: Doorbell,
+        queue: u16,
+        tag: u16,
+        depth_log2: u8,
+        parking: bool,
+    ) -> Result<Self, DmaError> {
+        let layout = Layout::new(depth_log2);
+        let memory = space.alloc(layout.end * size_of::<u64>())?;
+        memory.zero();
+        Ok(Self {
+            shared: Shared {
+                memory,
+                doorbell,
+                park: layout.park,
+            },
+            submissions: SubmissionRing::new(depth_log2),
+            completions: CompletionRing::new(depth_log2, queue, tag),
+            commands: Commands::new(depth_log2),
+            layout,
+            parking,
+            rung: 0,
+            arm_sequence: 0,
+        })
+    }
+
+    /// The tag of this life's completions.
+    pub(crate) const fn tag(&self) -> u16 {
+        self.completions.tag()
+    }
+
+    /// Where the chip finds the submission ring.
+    pub(crate) fn submissions_at(&self) -> Operand {
+        self.at(0)
+    }
+
+    /// Where the chip finds the completion ring.
+    pub(crate) fn completions_at(&self) -> Operand {
+        self.at(self.layout.completions)
+    }
+
+    /// Where the chip finds the park word; address 0 without parking.
+    pub(crate) fn park_at(&self) -> Operand {
+        if self.parking {
+            self.at(self.layout.park)
+        } else {
+            Operand::host(0)
+        }
+    }
+
+    fn at(&self, word: usize) -> Operand {
+        Operand::host(self.shared.memory.iova() + (word * size_of::<u64>()) as u64)
+    }
+
+    /// Writes a command that keeps `holds` alive. The chip sees it after [`QueuePair::publish`].
+    #[inline]
+    pub(crate) fn push(&mut self, entry: &Submission, holds: H) -> Result<Token, Full> {
+        let (token, id) = self.commands.begin(holds)?;
+        self.submissions
+            .write(self.shared.memory.words(), &entry.with_id(id));
+        Ok(token)
+    }
+
+    /// Rings the doorbell for what was pushed since the last time. Whether the chip must be woken by KICK.
+    #[inline]
+    #[must_use]
+    pub(crate) fn publish(&mut self) -> bool {
+        let tail = self.submissions.tail();
+        if tail == self.rung {
+            return false;
+        }
+        self.rung = tail;
+        publish(&self.shared, tail, self.parking)
+    }
+
+    /// Takes one completion off the ring and ends its command; `None` when there is none. Completions of no command
+    /// in flight are counted and passed over.
+    #[inline]
+    pub(crate) fn reap(&mut self) -> Option<Token> {
+        let words = &self.shared.memory.words()[self.layout.completions..self.layout.park];
+        // A hostile chip can write completions of no command as fast as they are passed over.
+        for _ in 0..Self::MOST_STRAYS {
+            let entry = self.completions.next(words)?;
+            let ended = self
+                .commands
+                .end(entry.command_id, entry.status_code, entry.result);
+            if ended.is_some() {
+                return ended;
+            }
+        }
+        None
+    }
+
+    /// Arms the interrupt; true when a completion is there already, so that there is nothing to sleep for.
+    pub(crate) fn arm(&mut self) -> bool {
+        self.arm_sequence = self.arm_sequence.wrapping_add(1) & 0x7FFF;
+        let arm = Arm::new()
+            .with_consumed(self.completions.head() as u16)
+            .with_sequence(self.arm_sequence)
+            .with_armed(true);
+        let words: &[AtomicU64] =
+            &self.shared.memory.words()[self.layout.completions..self.layout.park];
+        let completions = &self.completions;
+        arm_and_look(&self.shared, arm, || completions.has_next(words))
+    }
+
+    #[inline]
+    pub(crate) fn collect(&mut self, token: Token) -> Result<Ended, Pending> {
+        self.commands.collect(token)
+    }
+
+    #[inline]
+    pub(crate) fn collect_oldest(&mut self) -> Option<(Token, Ended)> {
+        self.commands.collect_oldest()
+    }
+
+    pub(crate) fn command_id(&self, token: Token) -> Option<u16> {
+        self.commands.command_id(token)
+    }
+
+    #[inline]
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.commands.in_flight()
+    }
+
+    /// Ends all that runs as lost; what it keeps alive stays so until the pair is dropped or released.
+    pub(crate) fn lose_all(&mut self) {
+        self.commands.lose_all();
+    }
+
+    /// Completions that were of no command in flight, or not of this life of the queue.
+    pub(crate) fn strays(&self) -> u64 {
+        self.completions.strays() + self.commands.unmatched()
+    }
+}

@@ -1,0 +1,130 @@
+//! The reset ladder's upper steps: restart of the firmware, reset of the function.
+
+use std::sync::{Arc, TryLockError};
+
+use auk_asic::State;
+use auk_asic::bar0::{self, Control};
+
+use super::Device;
+use super::inner::Inner;
+use crate::deadline::Deadline;
+use crate::error::Error;
+
+/// How to reset a device. Both end all queues, contexts, programs and allocations; `docs/hardware.md` has the table of
+/// what survives what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetKind {
+    /// The firmware starts anew and a fault is cleared; what device memory holds is kept.
+    FirmwareRestart,
+    /// The function is reset (FLR); device memory is scrubbed, the firmware runs on, and so does a fault.
+    Flr,
+}
+
+impl Device {
+    /// Resets the device and brings it up again. Everything that was made before is [`Error::Stale`] afterwards, commands
+    /// in flight end as that, once each.
+    ///
+    /// Takes the time that the chip advertises for it, at most. After an error the device may be reset again.
+    ///
+    /// # Errors
+    /// [`Error::Resetting`] when another thread is at it, [`Error::Faulted`] when the chip faults again or, after FLR,
+    /// still does; [`Error::NotReady`] when the firmware's image was refused and the loader runs, in which case the
+    /// admin queue serves and firmware can be installed; [`Error::TimedOut`], [`Error::Gone`], [`Error::Disconnected`].
+    pub fn reset(&self, kind: ResetKind) -> Result<(), Error> {
+        let inner = &*self.inner;
+        let _alone = match inner.resetting.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Resetting {
+                    device: Arc::clone(&inner.name),
+                });
+            }
+        };
+        tracing::info!(device = %inner.name, ?kind, "resetting");
+        inner.begin_reset();
+        inner.set_identity(None);
+        if let Some(admin) = inner.admin().take() {
+            // Its rings, and what its commands name, until the reset has succeeded.
+            inner.keep_until_reset(admin);
+        }
+        let status = match kind {
+            ResetKind::FirmwareRestart => inner.restart()?,
+            ResetKind::Flr => inner.flr()?,
+        };
+        inner.end_reset();
+        if status.faulted() {
+            return Err(inner.fault_error());
+        }
+        inner.bring_up(Deadline::after(
+            inner.capabilities.timeouts().ready + inner.capabilities.timeouts().command,
+        ))?;
+        match inner.state()? {
+            State::Running => Ok(()),
+            state => Err(Error::NotReady {
+                device: Arc::clone(&inner.name),
+                what: "work",
+                state,
+            }),
+        }
+    }
+
+    /// Restarts the firmware: [`Device::reset`] with [`ResetKind::FirmwareRestart`]. The way back from a fault, and into a
+    /// new firmware.
+    ///
+    /// # Errors
+    /// As [`Device::reset`].
+    pub fn restart_firmware(&self) -> Result<(), Error> {
+        self.reset(ResetKind::FirmwareRestart)
+    }
+}
+
+impl Inner {
+    fn restart(&self) -> Result<bar0::Status, Error> {
+        let before = self.read_register(bar0::GENERATION)?;
+        if let Err(error) = self.quiesce() {
+            // A firmware that hangs does not end its queues; the restart does.
+            tracing::debug!(%error, "before the restart");
+        }
+        let deadline = Deadline::after(self.capabilities.timeouts().restart);
+        self.write_register(bar0::CONTROL, Control::new().with_restart(true).into_bits())?;
+        loop {
+            let status = self.wait_status("the restart of the firmware", deadline, |status| {
+                status.faulted() || matches!(status.state(), Ok(State::Loader | State::Running))
+            })?;
+            // The state alone may be the old one's.
+            if self.read_register(bar0::GENERATION)? != before || self.is_image_refused(status)? {
+                return Ok(status);
+            }
+            if deadline.is_over() {
+                return Err(Error::TimedOut {
+                    device: Arc::clone(&self.name),
+                    what: "the restart of the firmware",
+                    waited: deadline.elapsed(),
+                    heartbeat: crate::error::Heartbeat::Unknown,
+                });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    /// Whether the loader runs because it refused the active slot's image.
+    fn is_image_refused(&self, status: bar0::Status) -> Result<bool, Error> {
+        Ok(status.state() == Ok(State::Loader) && self.read_register(bar0::FAULT)? != 0)
+    }
+
+    fn flr(&self) -> Result<bar0::Status, Error> {
+        if let Err(error) = self.disable_interrupts() {
+            tracing::debug!(%error, "before the reset");
+        }
+        if let Err(error) = self.quiesce() {
+            tracing::debug!(%error, "before the reset");
+        }
+        let timeouts = self.capabilities.timeouts();
+        self.function
+            .reset()
+            .map_err(|source| self.bus_error("resetting the function", source))?;
+        self.set_command(auk_asic::config::header::COMMAND_MEMORY, 0)?;
+        self.settle(Deadline::after(timeouts.flr + timeouts.ready))
+    }
+}

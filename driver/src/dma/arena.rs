@@ -1,0 +1,78 @@
+//! An arena: memory that is mapped for DMA in one piece, and given out in pieces.
+
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+
+use auk_asic::PAGE;
+
+use super::DmaError;
+use super::memory::Memory;
+use super::ranges::Ranges;
+use crate::bus::DmaRange;
+
+/// Least bytes of an arena: one huge page of x86-64, which is one entry of an IOMMU's table.
+const LEAST: u64 = 2 << 20;
+
+/// Bytes of an arena that can hold `length`.
+pub(super) fn arena_bytes(length: u64) -> Option<u64> {
+    length.checked_next_multiple_of(LEAST)
+}
+
+/// An arena, mapped or about to be.
+#[derive(Debug)]
+pub(super) struct Arena {
+    pub(super) iova: u64,
+    pub(super) memory: Memory,
+    free: Mutex<Ranges>,
+}
+
+impl Arena {
+    /// Memory of `bytes`, a multiple of the page, to be mapped at `iova`.
+    pub(super) fn new(iova: u64, bytes: u64) -> Result<Self, DmaError> {
+        let pages = usize::try_from(bytes / PAGE as u64)
+            .ok()
+            .and_then(NonZeroUsize::new)
+            .ok_or(DmaError::Length { length: bytes })?;
+        let memory = Memory::new(pages).map_err(|source| DmaError::NoMemory {
+            length: bytes,
+            source,
+        })?;
+        Ok(Self {
+            iova,
+            memory,
+            free: Mutex::new(Ranges::new([0..=bytes - 1])),
+        })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.memory.bytes()
+    }
+
+    pub(super) fn range(&self) -> DmaRange<'_> {
+        DmaRange {
+            iova: self.iova,
+            size: self.bytes(),
+            address: self.memory.address(),
+            fd: self.memory.fd(),
+            fd_offset: 0,
+        }
+    }
+
+    /// Offset of `length` free bytes, whole pages.
+    pub(super) fn take(&self, length: u64) -> Option<u64> {
+        self.free().take(length, PAGE as u64)
+    }
+
+    pub(super) fn give(&self, offset: u64, length: u64) {
+        self.free().give(offset, length);
+    }
+
+    pub(super) fn free_bytes(&self) -> u64 {
+        self.free().free_bytes().0
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, Ranges> {
+        // The ranges are right between any two of their operations, so that a panic elsewhere does not spoil them.
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,260 @@
+//! Errors of devices and queues; those of the parts below have their own types and come as sources.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auk_asic::{Fault, Malformed, State, Status};
+
+use crate::bus::BusError;
+use crate::device::Holder;
+use crate::dma::DmaError;
+use crate::pci::{Bdf, ConfigError, PciError};
+
+/// What can go wrong with a device or a queue. Each variant says what the caller can do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Discovery failed; see the source.
+    #[error(transparent)]
+    Pci(#[from] PciError),
+    /// Memory for DMA failed; see the source.
+    #[error(transparent)]
+    Dma(#[from] DmaError),
+    /// Nothing of this release can open the function: no simulator listens, and kernel VFIO is yet to come.
+    #[error(
+        "{bdf}: no simulator listens at {}, and this release cannot open a chip through kernel VFIO yet; start one with \
+         `auk sim host`, or give the root of a simulated host",
+        socket.display()
+    )]
+    NoBus {
+        /// The function.
+        bdf: Bdf,
+        /// Where a simulator would listen.
+        socket: PathBuf,
+    },
+    /// Another process, or another part of this one, has the chip open. Wait for it, or ask it to let go.
+    #[error("{bdf}: in use by {holder}")]
+    Busy {
+        /// The function.
+        bdf: Bdf,
+        /// Who has it.
+        holder: Holder,
+    },
+    /// The lock file that says who has the chip cannot be used. Look at its directory's permissions.
+    #[error("the lease file {}: {source}", path.display())]
+    Lease {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The function is no A1. Check the address.
+    #[error(
+        "{device}: vendor {vendor:#06x}, device {id:#06x} is not an A1 (0x1ae5, 0xa100 or 0xa1f0)"
+    )]
+    NotAnA1 {
+        /// What was opened.
+        device: Arc<str>,
+        /// Vendor ID found.
+        vendor: u16,
+        /// Device ID found.
+        id: u16,
+    },
+    /// The chip says what the programming model does not allow. Update driver or firmware; else the chip is broken.
+    #[error("{device}: {source}")]
+    Malformed {
+        /// The device.
+        device: Arc<str>,
+        /// What was found and expected.
+        source: Malformed,
+    },
+    /// Config space cannot be read or made sense of.
+    #[error("{device}: {source}")]
+    Config {
+        /// The device.
+        device: Arc<str>,
+        /// What was wrong.
+        source: ConfigError,
+    },
+    /// The bus failed in a way that is not a lost connection.
+    #[error("{device}: {what}: {source}")]
+    Bus {
+        /// The device.
+        device: Arc<str>,
+        /// What was being done.
+        what: &'static str,
+        /// What the bus said.
+        source: BusError,
+    },
+    /// The connection to the chip is gone: the simulator ended or broke the protocol. Open the chip again when it is back.
+    #[error("{device}: disconnected: {source}")]
+    Disconnected {
+        /// The device.
+        device: Arc<str>,
+        /// What the bus said.
+        source: BusError,
+    },
+    /// The chip does not answer any more: all registers read ones. Rescan the bus, or look at the slot.
+    #[error("{device}: gone: the identity register reads {found:#010x}")]
+    Gone {
+        /// The device.
+        device: Arc<str>,
+        /// What the identity register held.
+        found: u32,
+    },
+    /// The chip stopped on a fault. [`Device::restart_firmware`](crate::Device::restart_firmware) brings it back; queues,
+    /// programs and allocations must be made again.
+    #[error("{device}: stopped on {}; restart its firmware", fault_name(*fault))]
+    Faulted {
+        /// The device.
+        device: Arc<str>,
+        /// Why; `None` when the chip named no fault that this driver knows.
+        fault: Option<Fault>,
+    },
+    /// The deadline passed while the chip was answering registers. The work goes on: wait again, abort it, or, when the
+    /// heartbeat has stopped, restart the firmware.
+    #[error("{device}: {what} did not end within {} ms; {heartbeat}", waited.as_millis())]
+    TimedOut {
+        /// The device.
+        device: Arc<str>,
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        waited: Duration,
+        /// Whether the firmware was alive meanwhile.
+        heartbeat: Heartbeat,
+    },
+    /// The chip refused or failed one command; the queue goes on. The status says why.
+    #[error("{device}: {what} ended in {status}")]
+    Command {
+        /// The device.
+        device: Arc<str>,
+        /// The command.
+        what: &'static str,
+        /// How it ended.
+        status: Status,
+    },
+    /// The firmware is in a state that does not serve this. Wait, or load firmware.
+    #[error("{device}: {what} needs the firmware to be in another state than {state}")]
+    NotReady {
+        /// The device.
+        device: Arc<str>,
+        /// What was asked for.
+        what: &'static str,
+        /// The state.
+        state: State,
+    },
+    /// The device was reset after this was made. Make it again.
+    #[error("{device}: the device was reset, and this {what} with it; make it again")]
+    Stale {
+        /// The device.
+        device: Arc<str>,
+        /// What is no more.
+        what: &'static str,
+    },
+    /// A reset is under way in another thread, or the last one failed. Wait, or reset again.
+    #[error("{device}: a reset is under way or has failed; reset the device and try again")]
+    Resetting {
+        /// The device.
+        device: Arc<str>,
+    },
+    /// The chip stopped the queue on an error. Make another queue; what was in flight is lost.
+    #[error("{device}: queue {queue} stopped on an error; make another")]
+    QueueStopped {
+        /// The device.
+        device: Arc<str>,
+        /// Its number.
+        queue: u16,
+    },
+    /// The queue has as many commands as it is deep that run, or whose outcome nobody has collected. Poll or wait first.
+    #[error(
+        "queue {queue} is full: {in_flight} commands in flight, {uncollected} whose outcome was not collected"
+    )]
+    QueueFull {
+        /// Its number.
+        queue: u16,
+        /// Commands that run.
+        in_flight: u32,
+        /// Commands that ended, and whose outcome nobody has asked for.
+        uncollected: u32,
+    },
+    /// All queues of the chip are in use. Drop one, in this process or through its context.
+    #[error("{device}: all {queues} I/O queues are in use; drop one first")]
+    NoQueue {
+        /// The device.
+        device: Arc<str>,
+        /// How many there are.
+        queues: u16,
+    },
+    /// What was given cannot be put into a command. Correct it.
+    #[error("{what}: {found}, expected {expected}")]
+    Invalid {
+        /// Which argument.
+        what: &'static str,
+        /// What was given.
+        found: String,
+        /// What can be.
+        expected: String,
+    },
+    /// The ticket is of another queue, or its outcome was already collected.
+    #[error("this ticket's outcome was already collected, or it is of another queue")]
+    UnknownTicket,
+    /// The firmware image is not one. Check the file.
+    #[error("the firmware image: {0}")]
+    Image(Malformed),
+    /// A system call of this process failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Whether the firmware's heartbeat moved during a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// It did: the chip is slow.
+    Beats,
+    /// It did not, for long enough to tell: the firmware hangs.
+    Stopped,
+    /// The wait was too short to tell, or there are no vital signs.
+    Unknown,
+}
+
+impl std::fmt::Display for Heartbeat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Beats => "the firmware is alive",
+            Self::Stopped => "the firmware's heartbeat has stopped",
+            Self::Unknown => "whether the firmware is alive is not known",
+        })
+    }
+}
+
+fn fault_name(fault: Option<Fault>) -> &'static str {
+    fault.map_or("a fault that it does not name", Fault::name)
+}
+
+impl Error {
+    /// Whether the whole device is of no use until it is reset or opened again.
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        matches!(
+            self,
+            Self::Disconnected { .. }
+                | Self::Gone { .. }
+                | Self::Faulted { .. }
+                | Self::Resetting { .. }
+        ) || matches!(
+            self,
+            Self::Command {
+                status: Status::EccUncorrectable | Status::DeviceFaulted,
+                ..
+            }
+        )
+    }
+}

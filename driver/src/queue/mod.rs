@@ -1,0 +1,404 @@
+//! I/O queues: submit, poll, wait, cancel. One thread owns one queue; queues share no lock.
+//!
+//! The way of a command: [`IoQueue::submit`] writes it to the ring and rings the doorbell; [`IoQueue::poll`] or
+//! [`IoQueue::wait`] takes its completion off the other ring. Neither allocates, locks or makes a system call, as long as
+//! completions come: only a wait that finds none looks at the chip now and then, and only a chip that parks must be woken.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use auk_driver::{Command, Device, QueueOptions};
+//!
+//! # fn example(device: &Device) -> Result<(), auk_driver::Error> {
+//! let mut queue = device.create_queue(&QueueOptions::default())?;
+//! let host = device.buffer(4096)?;
+//! let local = device.alloc(4096)?;
+//! host.write(0, b"a tensor")?;
+//!
+//! let ticket = queue.submit(&Command::copy(&local, &host, 4096))?;
+//! queue.wait(ticket, Duration::from_secs(1))?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod command;
+mod options;
+mod stage;
+mod wait;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use auk_asic::admin::{AdminCommand, Coalescing, QueueShape};
+use auk_asic::{Fault, State, Status};
+
+pub use command::{Command, Place};
+pub use options::QueueOptions;
+
+use crate::bus::BusError;
+use crate::deadline::Deadline;
+use crate::device::{ContextId, Device, Inner, Life, QueueNumber, QueuePair};
+use crate::error::Error;
+use crate::ring::{Ended, Full, Token};
+use command::Holds;
+
+/// A command that was submitted; its outcome can be had once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    queue: u32,
+    token: Token,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Completion {
+    /// Which one.
+    pub ticket: Ticket,
+    /// Its result, or why there is none. Results are 0 unless the opcode's table in `docs/hardware.md` names one.
+    pub result: Result<u64, Error>,
+}
+
+/// An I/O queue. It can move to another thread, but belongs to one at a time.
+///
+/// When it is dropped, the chip deletes it; what its commands name stays alive until the chip has said that it is done.
+#[derive(Debug)]
+pub struct IoQueue {
+    inner: Arc<Inner>,
+    /// `None` only while the queue is being dropped.
+    pair: Option<QueuePair<Holds>>,
+    number: QueueNumber,
+    _context: ContextId,
+    life: Life,
+    /// Tells this queue's tickets from another's.
+    serial: u32,
+    /// Why the queue is of no more use.
+    dead: Option<Cause>,
+}
+
+/// Why a queue ended before its commands did.
+#[derive(Clone, Debug)]
+enum Cause {
+    Faulted(Option<Fault>),
+    Gone(u32),
+    Disconnected(String),
+    Stopped,
+    Reset,
+    NotServing(State),
+}
+
+impl Device {
+    /// Makes an I/O queue.
+    ///
+    /// # Errors
+    /// [`Error::NoQueue`] when all are in use, [`Error::Invalid`] for a depth that the chip does not have,
+    /// [`Error::Command`], [`Error::TimedOut`], what has become of the chip.
+    pub fn create_queue(&self, options: &QueueOptions) -> Result<IoQueue, Error> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let inner = &self.inner;
+        let depth_log2 = options.depth_log2(&inner.capabilities)?;
+        let life = inner.running_life()?;
+        let number = inner.take_queue()?;
+        let queue = number.get();
+        let pair = QueuePair::new(
+            &inner.space,
+            inner.doorbell(queue)?,
+            queue,
+            crate::random::tag(),
+            depth_log2,
+            inner.capabilities.parking(),
+        )?;
+        let command = AdminCommand::CreateQueue {
+            submissions: pair.submissions_at(),
+            completions: pair.completions_at(),
+            park: pair.park_at(),
+            shape: QueueShape::new()
+                .with_queue(queue)
+                .with_tag(pair.tag())
+                .with_vector(queue)
+                .with_depth_log2(depth_log2)
+                .with_interrupts(inner.vector(queue).is_some()),
+            context: options.context.number(),
+            coalescing: options.coalescing,
+        };
+        // Made before the chip is asked: if it does not answer, dropping it does what must be done.
+        let made = IoQueue {
+            inner: Arc::clone(inner),
+            pair: Some(pair),
+            number,
+            _context: options.context.clone(),
+            life,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            dead: None,
+        };
+        let deadline = Deadline::after(inner.capabilities.timeouts().command);
+        inner.execute(command, None, "creating a queue", deadline)?;
+        Ok(made)
+    }
+}
+
+impl IoQueue {
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.number.get()
+    }
+
+    /// Commands in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.pair.as_ref().map_or(0, QueuePair::in_flight)
+    }
+
+    /// Completions that were of no command in flight or not of this life of the queue, and were passed over: of a chip
+    /// that works as it should there are none.
+    #[must_use]
+    pub fn strays(&self) -> u64 {
+        self.pair.as_ref().map_or(0, QueuePair::strays)
+    }
+
+    /// Submits a command.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], [`Error::Invalid`], [`Error::Stale`] when something it names is of a former life of the
+    /// device, or why the queue is of no more use.
+    #[inline]
+    pub fn submit(&mut self, command: &Command<'_>) -> Result<Ticket, Error> {
+        let ticket = self.push(command)?;
+        self.ring()?;
+        Ok(ticket)
+    }
+
+    /// Submits commands with one ring of the doorbell. Their tickets are added to `tickets`, which is to have room for
+    /// them where nothing may be allocated.
+    ///
+    /// # Errors
+    /// As [`IoQueue::submit`], for the first command that fails; those before it are submitted, and `tickets` has theirs.
+    pub fn submit_batch<'a, 'b: 'a>(
+        &mut self,
+        commands: impl IntoIterator<Item = &'a Command<'b>>,
+        tickets: &mut Vec<Ticket>,
+    ) -> Result<(), Error> {
+        let mut failed = Ok(());
+        for command in commands {
+            match self.push(command) {
+                Ok(ticket) => tickets.push(ticket),
+                Err(error) => {
+                    failed = Err(error);
+                    break;
+                }
+            }
+        }
+        self.ring()?;
+        failed
+    }
+
+    /// Writes a command without ringing the doorbell: [`IoQueue::ring`] does, or the next submission, poll or wait.
+    ///
+    /// # Errors
+    /// As [`IoQueue::submit`].
+    #[inline]
+    pub fn push(&mut self, command: &Command<'_>) -> Result<Ticket, Error> {
+        if self.dead.is_some() || self.inner.life() != self.life {
+            return Err(self.dead_error());
+        }
+        let (entry, holds) = command.prepare(&self.inner, self.life)?;
+        let queue = self.number.get();
+        let Some(pair) = &mut self.pair else {
+            return Err(Error::UnknownTicket);
+        };
+        match pair.push(&entry, holds) {
+            Ok(token) => Ok(Ticket {
+                queue: self.serial,
+                token,
+            }),
+            Err(Full {
+                in_flight,
+                uncollected,
+            }) => Err(Error::QueueFull {
+                queue,
+                in_flight,
+                uncollected,
+            }),
+        }
+    }
+
+    /// Rings the doorbell for what was pushed, if anything was.
+    ///
+    /// # Errors
+    /// What the bus says when a parked chip cannot be woken.
+    #[inline]
+    pub fn ring(&mut self) -> Result<(), Error> {
+        if self.pair.as_mut().is_some_and(QueuePair::publish) {
+            return self.inner.kick(self.number.get());
+        }
+        Ok(())
+    }
+
+    /// Ends a command that is in flight. Afterwards its outcome is there: [`Aborted`](Status::Aborted), or whatever it was
+    /// faster with; and the chip has let go of its memory.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTicket`], [`Error::TimedOut`], what has become of the chip.
+    pub fn abort(&mut self, ticket: Ticket, deadline: impl Into<Deadline>) -> Result<(), Error> {
+        let token = self.token(ticket)?;
+        self.ring()?;
+        self.reap_all();
+        let Some(command_id) = self.pair.as_ref().and_then(|pair| pair.command_id(token)) else {
+            return Ok(());
+        };
+        let command = AdminCommand::Abort {
+            queue: self.number.get(),
+            command_id,
+        };
+        self.inner
+            .execute(command, None, "aborting a command", deadline.into())?;
+        self.reap_all();
+        Ok(())
+    }
+
+    /// Changes when an armed interrupt fires: after `count` completions, or `microseconds` after the first of them.
+    ///
+    /// # Errors
+    /// [`Error::Command`], [`Error::TimedOut`], what has become of the chip.
+    pub fn set_coalescing(&mut self, count: u32, microseconds: u32) -> Result<(), Error> {
+        let command = AdminCommand::SetCoalescing {
+            queue: self.number.get(),
+            coalescing: Coalescing::new()
+                .with_count(count)
+                .with_microseconds(microseconds),
+        };
+        let deadline = Deadline::after(self.inner.capabilities.timeouts().command);
+        self.inner
+            .execute(command, None, "setting coalescing", deadline)?;
+        Ok(())
+    }
+
+    /// Deletes the queue, as dropping it does, and says how that went.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], what has become of the chip. What the commands name is then kept until a reset.
+    pub fn close(mut self, deadline: impl Into<Deadline>) -> Result<(), Error> {
+        self.delete(deadline.into())
+    }
+
+    fn token(&self, ticket: Ticket) -> Result<Token, Error> {
+        if ticket.queue == self.serial {
+            Ok(ticket.token)
+        } else {
+            Err(Error::UnknownTicket)
+        }
+    }
+
+    fn reap_all(&mut self) {
+        if let Some(pair) = &mut self.pair {
+            while pair.reap().is_some() {}
+        }
+    }
+
+    /// The queue is of no more use: what has not completed by now is lost, and says so once each.
+    #[cold]
+    fn die(&mut self, cause: Cause) {
+        self.reap_all();
+        self.dead = Some(cause);
+        if let Some(pair) = &mut self.pair {
+            tracing::warn!(device = %self.inner.name, queue = self.number.get(), in_flight = pair.in_flight(), error = %self.dead_error(), "the queue has ended");
+        }
+        if let Some(pair) = &mut self.pair {
+            pair.lose_all();
+        }
+    }
+
+    /// Why the queue is of no more use.
+    #[cold]
+    fn dead_error(&self) -> Error {
+        let device = Arc::clone(&self.inner.name);
+        match &self.dead {
+            Some(Cause::Faulted(fault)) => Error::Faulted {
+                device,
+                fault: *fault,
+            },
+            Some(Cause::Gone(found)) => Error::Gone {
+                device,
+                found: *found,
+            },
+            Some(Cause::Disconnected(reason)) => Error::Disconnected {
+                device,
+                source: BusError::Disconnected {
+                    reason: reason.clone(),
+                },
+            },
+            Some(Cause::Stopped) => Error::QueueStopped {
+                device,
+                queue: self.number.get(),
+            },
+            Some(Cause::NotServing(state)) => Error::NotReady {
+                device,
+                what: "a queue",
+                state: *state,
+            },
+            Some(Cause::Reset) | None => self.inner.stale("queue"),
+        }
+    }
+
+    fn outcome(&self, what: &'static str, ended: Ended) -> Result<u64, Error> {
+        match ended {
+            Ended::Completed {
+                status: Status::Success,
+                result,
+            } => Ok(result),
+            Ended::Lost => Err(self.dead_error()),
+            other => self.inner.outcome(what, other),
+        }
+    }
+
+    /// Deletes the queue on the chip and lets go what it kept alive, or hands that over until a reset.
+    fn delete(&mut self, deadline: Deadline) -> Result<(), Error> {
+        let Some(pair) = self.pair.take() else {
+            return Ok(());
+        };
+        if self.inner.has_outlived(self.life) {
+            return Ok(());
+        }
+        let command = AdminCommand::DeleteQueue {
+            queue: self.number.get(),
+        };
+        match self
+            .inner
+            .execute(command, None, "deleting a queue", deadline)
+        {
+            // `InvalidQueue`: the chip has none of that number, and so does nothing for it.
+            Ok(_)
+            | Err(Error::Command {
+                status: Status::InvalidQueue,
+                ..
+            }) => Ok(()),
+            Err(error) => {
+                self.number.keep_until_reset();
+                self.inner.keep_until_reset(pair);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for IoQueue {
+    fn drop(&mut self) {
+        let deadline = Deadline::after(self.inner.capabilities.timeouts().queue);
+        if let Err(error) = self.delete(deadline) {
+            tracing::warn!(%error, "a queue was dropped that the chip could not delete");
+        }
+    }
+}
+
+impl Cause {
+    /// What an error of looking at the chip means to a queue; `None` when it means nothing yet.
+    fn of(error: &Error) -> Option<Self> {
+        match error {
+            Error::Faulted { fault, .. } => Some(Self::Faulted(*fault)),
+            Error::Gone { found, .. } => Some(Self::Gone(*found)),
+            Error::Disconnected { source, .. } => Some(Self::Disconnected(source.to_string())),
+            Error::QueueStopped { .. } => Some(Self::Stopped),
+            Error::NotReady { state, .. } => Some(Self::NotServing(*state)),
+            _ => None,
+        }
+    }
+}

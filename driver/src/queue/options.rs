@@ -1,0 +1,68 @@
+//! How to make a queue.
+
+use auk_asic::admin::Coalescing;
+
+use crate::device::{Capabilities, Context, ContextId};
+use crate::error::Error;
+
+/// How to make a queue.
+#[derive(Clone, Debug)]
+pub struct QueueOptions {
+    depth: u32,
+    pub(super) context: ContextId,
+    pub(super) coalescing: Coalescing,
+}
+
+impl Default for QueueOptions {
+    fn default() -> Self {
+        Self {
+            depth: 128,
+            context: ContextId::owner(),
+            coalescing: Coalescing::new(),
+        }
+    }
+}
+
+impl QueueOptions {
+    /// Most commands that can be in flight: a power of two from 2 to what the chip has; 128 unless told, or less where
+    /// the chip has less.
+    #[must_use]
+    pub fn depth(mut self, depth: u32) -> Self {
+        self.depth = depth;
+        self
+    }
+
+    /// The context whose bounds the queue's commands must keep; without bounds unless told.
+    #[must_use]
+    pub fn context(mut self, context: &Context) -> Self {
+        self.context = context.id().clone();
+        self
+    }
+
+    /// When an interrupt that is waited for fires: after `count` completions, or `microseconds` after the first of them;
+    /// at once unless told.
+    #[must_use]
+    pub fn coalescing(mut self, count: u32, microseconds: u32) -> Self {
+        self.coalescing = Coalescing::new()
+            .with_count(count)
+            .with_microseconds(microseconds);
+        self
+    }
+
+    pub(super) fn depth_log2(&self, capabilities: &Capabilities) -> Result<u8, Error> {
+        let most = capabilities.max_depth();
+        let depth = if self.depth == Self::default().depth {
+            self.depth.min(most)
+        } else {
+            self.depth
+        };
+        if depth < 2 || depth > most || !depth.is_power_of_two() {
+            return Err(Error::Invalid {
+                what: "a queue's depth",
+                found: depth.to_string(),
+                expected: format!("a power of two from 2 to {most}"),
+            });
+        }
+        Ok(depth.trailing_zeros() as u8)
+    }
+}
