@@ -100,7 +100,8 @@ impl EmbeddingJob {
             }
             let at = advance(src, u64::from(self.bag) * 4);
             let (from, to) = (read_u32(memory, at)?, read_u32(memory, advance(at, 4))?);
-            if from > to || to > self.indices {
+            let starts_at_zero = self.bag != 0 || from == 0;
+            if !starts_at_zero || from > to || to > self.indices {
                 return Err(Status::IndexOutOfRange);
             }
             self.left = Some(from..to);
