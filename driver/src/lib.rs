@@ -13,7 +13,7 @@ pub mod ring;
 
 pub use deadline::Deadline;
 pub use device::{
-    Capabilities, Context, ContextOptions, Device, DeviceMemory, Events, Holder, Lease,
+    Capabilities, Context, ContextOptions, Device, DeviceEvent, DeviceMemory, Holder, Lease,
     LoadedProgram, OpenOptions, ResetKind,
 };
 pub use dma::{DmaBuffer, DmaSpace};

@@ -7,6 +7,7 @@ use auk_asic::admin::{AdminCommand, MAX_ASYNC_EVENTS};
 use auk_asic::bar0::{self, AdminQueue, MAX_DEPTH_LOG2};
 use auk_asic::event::{Event, EventResult};
 
+use super::events::DeviceEvent;
 use super::inner::Inner;
 use super::pair::QueuePair;
 use super::watch::Watch;
@@ -29,8 +30,9 @@ pub(super) struct Admin {
     requests: Vec<Token>,
     /// Commands whose callers gave up waiting.
     abandoned: Vec<Token>,
-    events: VecDeque<Event>,
-    lost_events: u64,
+    events: VecDeque<DeviceEvent>,
+    /// Events that were dropped since the last one that is in `events`.
+    dropped: u64,
 }
 
 impl Admin {
@@ -50,7 +52,7 @@ impl Admin {
             requests: Vec::new(),
             abandoned: Vec::new(),
             events: VecDeque::new(),
-            lost_events: 0,
+            dropped: 0,
         })
     }
 
@@ -123,16 +125,20 @@ impl Admin {
             return;
         };
         let result = EventResult::from_bits(result);
-        self.lost_events += u64::from(result.lost());
+        let lost = self.dropped + u64::from(result.lost());
         match Event::parse(result) {
             Ok(event) => {
-                if self.events.len() == MOST_EVENTS {
-                    self.events.pop_front();
-                    self.lost_events += 1;
+                self.dropped = 0;
+                self.events.push_back(DeviceEvent { event, lost });
+                if self.events.len() > MOST_EVENTS
+                    && let Some(oldest) = self.events.pop_front()
+                    && let Some(next) = self.events.front_mut()
+                {
+                    next.lost += oldest.lost + 1;
                 }
-                self.events.push_back(event);
             }
             Err(error) => {
+                self.dropped = lost + 1;
                 tracing::warn!(device = %inner.name, %error, "an event that this driver does not know");
             }
         }
@@ -147,12 +153,8 @@ impl Admin {
         Ok(())
     }
 
-    pub(super) fn pop_event(&mut self) -> Option<Event> {
+    pub(super) fn pop_event(&mut self) -> Option<DeviceEvent> {
         self.events.pop_front()
-    }
-
-    pub(super) fn lost_events(&self) -> u64 {
-        self.lost_events
     }
 }
 

@@ -13,10 +13,10 @@ use crate::error::Error;
 
 /// An event, and how many were lost before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Events {
+pub struct DeviceEvent {
     /// What happened.
     pub event: Event,
-    /// Events that nobody saw since the device was brought up; [`Device::event_log`] may still have them.
+    /// Events that were lost between the one before and this one; [`Device::event_log`] may still have them.
     pub lost: u64,
 }
 
@@ -26,16 +26,13 @@ impl Device {
     /// # Errors
     /// What has become of the chip, if it can no longer tell: [`Error::Faulted`], [`Error::Gone`],
     /// [`Error::Disconnected`], [`Error::Resetting`]. Events that came before are given out first.
-    pub fn next_event(&self, deadline: impl Into<Deadline>) -> Result<Option<Events>, Error> {
+    pub fn next_event(&self, deadline: impl Into<Deadline>) -> Result<Option<DeviceEvent>, Error> {
         let inner = &*self.inner;
         let mut watch = Watch::new(inner, "waiting for an event", deadline.into());
         loop {
             let (found, arrived) = inner.with_admin(|admin| {
                 admin.reap(inner)?;
-                let found = admin.pop_event().map(|event| Events {
-                    event,
-                    lost: admin.lost_events(),
-                });
+                let found = admin.pop_event();
                 Ok((found, found.is_none() && admin.pair.arm()))
             })?;
             if found.is_some() {

@@ -97,7 +97,6 @@ impl Device {
     pub fn log(&self, page: LogPage, most: usize) -> Result<Vec<u8>, Error> {
         let inner = &self.inner;
         let buffer = inner.space.alloc(most)?;
-        buffer.zero();
         let length = u32::try_from(most).map_err(|_| Error::Invalid {
             what: "bytes of a log page",
             found: most.to_string(),

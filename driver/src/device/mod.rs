@@ -37,7 +37,7 @@ use auk_asic::firmware::FirmwareVersion;
 
 pub use capabilities::{Capabilities, Timeouts};
 pub use context::{Context, ContextOptions};
-pub use events::Events;
+pub use events::DeviceEvent;
 pub use lease::{Holder, Lease};
 pub use memory::DeviceMemory;
 pub use options::OpenOptions;

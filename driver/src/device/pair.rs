@@ -83,7 +83,7 @@ impl<H> QueuePair<H> {
     /// Completions of no command that one look passes over.
     const MOST_STRAYS: u32 = 64;
 
-    /// Rings of `1 << depth_log2` entries in zeroed memory of `space`.
+    /// Rings of `1 << depth_log2` entries in zero memory of `space`.
     pub(crate) fn new(
         space: &DmaSpace,
         doorbell: Doorbell,
@@ -94,7 +94,6 @@ impl<H> QueuePair<H> {
     ) -> Result<Self, DmaError> {
         let layout = Layout::new(depth_log2);
         let memory = space.alloc(layout.end * size_of::<u64>())?;
-        memory.zero();
         Ok(Self {
             shared: Shared {
                 memory,

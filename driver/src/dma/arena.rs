@@ -23,7 +23,14 @@ pub(super) fn arena_bytes(length: u64) -> Option<u64> {
 pub(super) struct Arena {
     pub(super) iova: u64,
     pub(super) memory: Memory,
-    free: Mutex<Ranges>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    free: Ranges,
+    /// No byte from here on was ever given out: a memfd's pages are zero until they are written.
+    virgin: u64,
 }
 
 impl Arena {
@@ -40,7 +47,10 @@ impl Arena {
         Ok(Self {
             iova,
             memory,
-            free: Mutex::new(Ranges::new([0..=bytes - 1])),
+            state: Mutex::new(State {
+                free: Ranges::new([0..=bytes - 1]),
+                virgin: 0,
+            }),
         })
     }
 
@@ -58,21 +68,25 @@ impl Arena {
         }
     }
 
-    /// Offset of `length` free bytes, whole pages.
-    pub(super) fn take(&self, length: u64) -> Option<u64> {
-        self.free().take(length, PAGE as u64)
+    /// Offset of `length` free bytes, whole pages, and how many of them may hold what a former buffer left.
+    pub(super) fn take(&self, length: u64) -> Option<(u64, u64)> {
+        let mut state = self.state();
+        let offset = state.free.take(length, PAGE as u64)?;
+        let used = state.virgin.saturating_sub(offset).min(length);
+        state.virgin = state.virgin.max(offset + length);
+        Some((offset, used))
     }
 
     pub(super) fn give(&self, offset: u64, length: u64) {
-        self.free().give(offset, length);
+        self.state().free.give(offset, length);
     }
 
     pub(super) fn free_bytes(&self) -> u64 {
-        self.free().free_bytes().0
+        self.state().free.free_bytes().0
     }
 
-    fn free(&self) -> std::sync::MutexGuard<'_, Ranges> {
-        // The ranges are right between any two of their operations, so that a panic elsewhere does not spoil them.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // It is right between any two of its operations, so that a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

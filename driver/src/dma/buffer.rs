@@ -44,15 +44,26 @@ impl Drop for Chunk {
 }
 
 impl DmaBuffer {
-    pub(super) fn new(space: DmaSpace, arena: Arc<Arena>, offset: u64, length: u64) -> Self {
-        Self {
+    /// A buffer whose first `used` bytes are to be zeroed.
+    pub(super) fn new(
+        space: &DmaSpace,
+        arena: &Arc<Arena>,
+        offset: u64,
+        length: u64,
+        used: u64,
+    ) -> Self {
+        let buffer = Self {
             chunk: Arc::new(Chunk {
-                arena,
-                space,
+                arena: Arc::clone(arena),
+                space: space.clone(),
                 offset,
                 length,
             }),
+        };
+        for word in &buffer.all_words()[..used as usize / size_of::<u64>()] {
+            word.store(0, Ordering::Relaxed);
         }
+        buffer
     }
 
     /// Bytes.

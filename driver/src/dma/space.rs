@@ -84,8 +84,7 @@ impl DmaSpace {
         }
     }
 
-    /// `length` bytes that all attached functions can reach, rounded up to pages. The contents are what a former buffer
-    /// of this space left there, or zeroes.
+    /// `length` zero bytes that all attached functions can reach; whole pages are taken.
     ///
     /// # Errors
     /// [`DmaError`]: no memory, no IOVA, no mapping left, or the bus refused.
@@ -113,11 +112,11 @@ impl DmaSpace {
             }
             other => other?,
         };
-        let offset = arena
+        let (offset, used) = arena
             .take(whole)
             .ok_or(DmaError::Length { length: asked })?;
         self.inner.write_arenas().push(Arc::clone(&arena));
-        Ok(DmaBuffer::new(self.clone(), arena, offset, asked))
+        Ok(DmaBuffer::new(self, &arena, offset, asked, used))
     }
 
     /// Unmaps the arenas in which no buffer is left.
@@ -202,13 +201,8 @@ impl DmaSpace {
 
     fn take_mapped(&self, asked: u64, whole: u64) -> Option<DmaBuffer> {
         self.inner.read_arenas().iter().find_map(|arena| {
-            let offset = arena.take(whole)?;
-            Some(DmaBuffer::new(
-                self.clone(),
-                Arc::clone(arena),
-                offset,
-                asked,
-            ))
+            let (offset, used) = arena.take(whole)?;
+            Some(DmaBuffer::new(self, arena, offset, asked, used))
         })
     }
 }

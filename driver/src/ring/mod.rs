@@ -12,3 +12,8 @@ pub use commands::{Commands, Ended, Full, Pending, Token};
 pub use completion::{CompletionRing, Entry};
 pub use protocol::{SharedWords, arm_and_look, publish};
 pub use submission::SubmissionRing;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;

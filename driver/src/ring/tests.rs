@@ -1,0 +1,214 @@
+//! The rings against memory that holds anything, and against a model of what may be in flight.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use auk_asic::Status;
+use auk_asic::completion::Tail;
+use auk_asic::io::IoCommand;
+use auk_asic::submission::Submission;
+use proptest::prelude::*;
+
+use super::{Commands, CompletionRing, Ended, Pending, SubmissionRing};
+
+const QUEUE: u16 = 3;
+const TAG: u16 = 0xBEEF;
+
+fn memory(bytes: usize) -> Vec<AtomicU64> {
+    (0..bytes / 8).map(|_| AtomicU64::new(0)).collect()
+}
+
+fn post(memory: &[AtomicU64], index: usize, tail: Tail, result: u64) {
+    memory[index * 2].store(result, Ordering::Relaxed);
+    memory[index * 2 + 1].store(tail.into_bits(), Ordering::Release);
+}
+
+fn tail(phase: bool, command_id: u16) -> Tail {
+    Tail::new()
+        .with_phase(phase)
+        .with_tag(TAG)
+        .with_queue(QUEUE)
+        .with_command_id(command_id)
+}
+
+#[test]
+fn entries_lie_one_after_the_other_and_wrap() {
+    let memory = memory(SubmissionRing::bytes(1));
+    let mut ring = SubmissionRing::new(1);
+    let entry = |id| IoCommand::Nop.encode().with_id(id);
+    for id in 1..=3 {
+        ring.write(&memory, &entry(id));
+    }
+    assert_eq!(ring.tail(), 3);
+    let words: Vec<u64> = memory
+        .iter()
+        .map(|word| word.load(Ordering::Relaxed))
+        .collect();
+    let first: [u64; 8] = zerocopy::transmute!(entry(3));
+    let second: [u64; 8] = zerocopy::transmute!(entry(2));
+    assert_eq!(words[..8], first);
+    assert_eq!(words[8..], second);
+    assert_eq!(Submission::SIZE, 64);
+}
+
+#[test]
+fn a_completion_is_seen_once_and_the_phase_turns_with_each_lap() {
+    let memory = memory(CompletionRing::bytes(1));
+    let mut ring = CompletionRing::new(1, QUEUE, TAG);
+    for lap in 0..4u16 {
+        for index in 0..2u16 {
+            assert_eq!(ring.next(&memory), None);
+            post(
+                &memory,
+                usize::from(index),
+                tail(lap % 2 == 0, lap * 2 + index),
+                7,
+            );
+            assert!(ring.has_next(&memory));
+            let entry = ring.next(&memory).unwrap();
+            assert_eq!((entry.command_id, entry.result), (lap * 2 + index, 7));
+        }
+    }
+    assert_eq!((ring.head(), ring.strays()), (8, 0));
+}
+
+#[test]
+fn a_completion_of_a_former_life_or_another_queue_waits_to_be_overwritten() {
+    let memory = memory(CompletionRing::bytes(1));
+    let mut ring = CompletionRing::new(1, QUEUE, TAG);
+    for stray in [tail(true, 1).with_tag(1), tail(true, 1).with_queue(9)] {
+        post(&memory, 0, stray, 0);
+        assert_eq!((ring.next(&memory), ring.next(&memory)), (None, None));
+        assert!(!ring.has_next(&memory));
+    }
+    assert_eq!(ring.strays(), 2);
+    post(&memory, 0, tail(true, 5), 0);
+    assert_eq!(ring.next(&memory).map(|entry| entry.command_id), Some(5));
+}
+
+#[test]
+fn a_status_that_does_not_exist_ends_its_command_as_an_error() {
+    let mut commands = Commands::new(2);
+    let (token, id) = commands.begin(()).unwrap();
+    assert_eq!(commands.end(id, 0x7FFF, 0), Some(token));
+    assert!(matches!(commands.collect(token), Ok(Ended::Unknown(_))));
+}
+
+#[test]
+fn a_completion_that_is_said_twice_ends_nothing_twice() {
+    let mut commands = Commands::new(1);
+    let (first, id) = commands.begin(()).unwrap();
+    assert!(commands.end(id, 0, 0).is_some());
+    assert!(commands.end(id, 0, 0).is_none());
+    commands.collect(first).unwrap();
+    let (second, next) = commands.begin(()).unwrap();
+    // The same place, another identifier: the old completion is still nobody's.
+    assert_ne!(id, next);
+    assert!(commands.end(id, 0, 0).is_none());
+    assert_eq!(commands.collect(first), Err(Pending::Unknown));
+    assert_eq!(commands.collect(second), Err(Pending::Running));
+    assert_eq!(commands.unmatched(), 2);
+}
+
+#[test]
+fn what_a_lost_command_holds_is_kept_until_it_is_released() {
+    let held = std::rc::Rc::new(());
+    let mut commands = Commands::new(1);
+    let (token, _) = commands.begin(held.clone()).unwrap();
+    commands.lose_all();
+    assert_eq!(commands.collect(token), Ok(Ended::Lost));
+    assert_eq!(commands.collect(token), Err(Pending::Unknown));
+    assert_eq!(std::rc::Rc::strong_count(&held), 2);
+    drop(commands);
+    assert_eq!(std::rc::Rc::strong_count(&held), 1);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Begin,
+    End(usize),
+    Bogus(u16, u16),
+    Collect(usize),
+    CollectOldest,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        Just(Step::Begin),
+        any::<usize>().prop_map(Step::End),
+        any::<(u16, u16)>().prop_map(|(id, status)| Step::Bogus(id, status)),
+        any::<usize>().prop_map(Step::Collect),
+        Just(Step::CollectOldest),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_memory_makes_the_completion_ring_panic(
+        words in proptest::collection::vec(any::<u64>(), 32),
+        phase_bits in any::<u64>(),
+    ) {
+        let memory = memory(CompletionRing::bytes(4));
+        for (i, (cell, word)) in memory.iter().zip(words).enumerate() {
+            // Half of them with queue and tag right, so that more than the first check is reached.
+            let tail = Tail::from_bits(word).with_queue(QUEUE).with_tag(TAG);
+            let word = if phase_bits >> i & 1 == 1 { tail.into_bits() } else { word };
+            cell.store(word, Ordering::Relaxed);
+        }
+        let mut ring = CompletionRing::new(4, QUEUE, TAG);
+        let mut commands = Commands::new(4);
+        for _ in 0..8 {
+            let _ = commands.begin(());
+        }
+        let mut ended = 0;
+        for _ in 0..64 {
+            if let Some(entry) = ring.next(&memory) {
+                ended += u32::from(commands.end(entry.command_id, entry.status_code, entry.result).is_some());
+            }
+        }
+        prop_assert!(ring.head() <= 16);
+        prop_assert_eq!(commands.in_flight(), 8 - ended);
+    }
+
+    #[test]
+    fn every_command_ends_once_whatever_order_the_chip_and_the_caller_choose(
+        steps in proptest::collection::vec(step(), 1..200),
+    ) {
+        let mut commands = Commands::new(2);
+        let mut running = Vec::new();
+        let mut ended = Vec::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Begin => match commands.begin(number) {
+                    Ok((token, id)) => running.push((token, id)),
+                    Err(full) => {
+                        prop_assert_eq!(running.len() + ended.len(), 4);
+                        prop_assert_eq!(full.in_flight as usize, running.len());
+                        prop_assert_eq!(full.uncollected as usize, ended.len());
+                    }
+                },
+                Step::End(which) if !running.is_empty() => {
+                    let (token, id) = running.remove(which % running.len());
+                    prop_assert_eq!(commands.command_id(token), Some(id));
+                    prop_assert_eq!(commands.end(id, 0, u64::from(id)), Some(token));
+                    ended.push((token, id));
+                }
+                Step::Bogus(id, status) if !running.iter().any(|(_, known)| *known == id) => {
+                    prop_assert_eq!(commands.end(id, status, 0), None);
+                }
+                Step::Collect(which) if !ended.is_empty() => {
+                    let (token, id) = ended.remove(which % ended.len());
+                    let expected = Ended::Completed { status: Status::Success, result: u64::from(id) };
+                    prop_assert_eq!(commands.collect(token), Ok(expected));
+                    prop_assert_eq!(commands.collect(token), Err(Pending::Unknown));
+                }
+                Step::CollectOldest => {
+                    let found = commands.collect_oldest().map(|(token, _)| token);
+                    let expected = (!ended.is_empty()).then(|| ended.remove(0).0);
+                    prop_assert_eq!(found, expected);
+                }
+                Step::End(_) | Step::Bogus(..) | Step::Collect(_) => {}
+            }
+            prop_assert_eq!(commands.in_flight() as usize, running.len());
+        }
+    }
+}
