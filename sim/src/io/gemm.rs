@@ -20,17 +20,20 @@ const ROWS: u64 = 32;
 const COLUMNS: u64 = 128;
 const INNER: u64 = 512;
 
-/// The sums of a tile, and its operands as the kernel wants them.
+/// The operands of the tiles at hand as the kernel wants them, and the sums of one tile.
+///
+/// Of B there is a panel for every [`INNER`] products, read when the first row of tiles needs it
+/// and kept for the other rows: 32 MiB at most.
 #[derive(Debug)]
 enum Tile {
     Int {
         a: Vec<i16>,
-        b: Vec<i16>,
+        panels: Vec<Vec<i16>>,
         sums: Vec<i32>,
     },
     Float {
         a: Vec<f32>,
-        b: Vec<f32>,
+        panels: Vec<Vec<f32>>,
         sums: Vec<f32>,
     },
 }
@@ -43,8 +46,6 @@ pub(crate) struct GemmJob {
     row: u64,
     column: u64,
     k: u64,
-    /// Column and k of the panel of B in the tile.
-    panel: Option<(u64, u64)>,
     tile: Tile,
     bytes: Vec<u8>,
 }
@@ -54,12 +55,12 @@ impl GemmJob {
         let tile = match gemm.precision {
             Precision::Int8 { .. } => Tile::Int {
                 a: Vec::new(),
-                b: Vec::new(),
+                panels: Vec::new(),
                 sums: Vec::new(),
             },
             Precision::Bf16 | Precision::F32 => Tile::Float {
                 a: Vec::new(),
-                b: Vec::new(),
+                panels: Vec::new(),
                 sums: Vec::new(),
             },
         };
@@ -69,7 +70,6 @@ impl GemmJob {
             row: 0,
             column: 0,
             k: 0,
-            panel: None,
             tile,
             bytes: Vec::new(),
         }
@@ -111,26 +111,34 @@ impl GemmJob {
     fn step(&mut self, memory: &mut Memory) -> Result<bool, Status> {
         let (rows, columns, inner) = self.shape();
         self.load_a(memory)?;
-        if self.panel != Some((self.column, self.k)) {
+        if self.row == 0 {
             self.load_b(memory)?;
-            self.panel = Some((self.column, self.k));
         }
         let sums = (rows * columns) as usize;
         let begins = self.k == 0;
+        let panel = (self.k / INNER) as usize;
         match &mut self.tile {
-            Tile::Int { a, b, sums: out } => {
+            Tile::Int {
+                a,
+                panels,
+                sums: out,
+            } => {
                 if begins {
                     out.clear();
                     out.resize(sums, 0);
                 }
-                kernels::product(a, b, inner as usize, out);
+                kernels::product(a, &panels[panel], inner as usize, out);
             }
-            Tile::Float { a, b, sums: out } => {
+            Tile::Float {
+                a,
+                panels,
+                sums: out,
+            } => {
                 if begins {
                     out.clear();
                     out.resize(sums, 0.0);
                 }
-                kernels::accumulate(a, b, inner as usize, columns as usize, out);
+                kernels::accumulate(a, &panels[panel], inner as usize, columns as usize, out);
             }
         }
         self.k += inner;
@@ -145,6 +153,10 @@ impl GemmJob {
         }
         self.row = 0;
         self.column += columns;
+        match &mut self.tile {
+            Tile::Int { panels, .. } => panels.clear(),
+            Tile::Float { panels, .. } => panels.clear(),
+        }
         Ok(self.column < u64::from(self.gemm.columns))
     }
 
@@ -166,6 +178,7 @@ impl GemmJob {
         Ok(())
     }
 
+    /// Reads the next panel of B.
     fn load_b(&mut self, memory: &mut Memory) -> Result<(), Status> {
         let (_, columns, inner) = self.shape();
         let size = self.gemm.precision.operand_bytes();
@@ -178,8 +191,16 @@ impl GemmJob {
         };
         place.read(memory, self.operands.params, &mut self.bytes)?;
         match &mut self.tile {
-            Tile::Int { b, .. } => kernels::pack_columns(&self.bytes, columns as usize, b),
-            Tile::Float { b, .. } => widen(self.gemm.precision, &self.bytes, b),
+            Tile::Int { panels, .. } => {
+                let mut panel = Vec::new();
+                kernels::pack_columns(&self.bytes, columns as usize, &mut panel);
+                panels.push(panel);
+            }
+            Tile::Float { panels, .. } => {
+                let mut panel = Vec::new();
+                widen(self.gemm.precision, &self.bytes, &mut panel);
+                panels.push(panel);
+            }
         }
         Ok(())
     }

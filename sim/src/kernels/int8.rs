@@ -10,15 +10,23 @@ pub(crate) fn pack_rows(bytes: &[u8], packed: &mut Vec<i16>) {
     packed.extend(bytes.iter().map(|&byte| i16::from(byte as i8)));
 }
 
+/// Rows of `B` that are transposed at a time, so that what is read stays in the nearest cache.
+const BLOCK: usize = 64;
+/// Columns that share one pass over a row of `A`.
+const ABREAST: usize = 4;
+
 /// Widens and transposes row-major bytes of `B` with `columns` columns: each column of the result
 /// is contiguous.
 pub(crate) fn pack_columns(bytes: &[u8], columns: usize, packed: &mut Vec<i16>) {
     let inner = bytes.len() / columns;
     packed.clear();
     packed.resize(bytes.len(), 0);
-    for (k, row) in bytes.chunks_exact(columns).enumerate() {
-        for (column, &byte) in row.iter().enumerate() {
-            packed[column * inner + k] = i16::from(byte as i8);
+    for (index, block) in bytes.chunks(BLOCK * columns).enumerate() {
+        for (column, packed) in packed.chunks_exact_mut(inner).enumerate() {
+            let rows = block.chunks_exact(columns);
+            for (to, row) in packed[index * BLOCK..].iter_mut().zip(rows) {
+                *to = i16::from(row[column] as i8);
+            }
         }
     }
 }
@@ -28,10 +36,34 @@ pub(crate) fn pack_columns(bytes: &[u8], columns: usize, packed: &mut Vec<i16>) 
 pub(crate) fn product(a: &[i16], b: &[i16], inner: usize, sums: &mut [i32]) {
     let columns = b.len() / inner;
     for (row, sums) in a.chunks_exact(inner).zip(sums.chunks_exact_mut(columns)) {
-        for (column, sum) in b.chunks_exact(inner).zip(sums) {
+        let groups = b.chunks_exact(inner * ABREAST);
+        let rest = groups.remainder().chunks_exact(inner);
+        let (grouped, single) = sums.split_at_mut(columns - columns % ABREAST);
+        for (group, sums) in groups.zip(grouped.chunks_exact_mut(ABREAST)) {
+            for (sum, dot) in sums.iter_mut().zip(dots(row, group)) {
+                *sum = sum.wrapping_add(dot);
+            }
+        }
+        for (column, sum) in rest.zip(single) {
             *sum = sum.wrapping_add(dot(row, column));
         }
     }
+}
+
+/// The products of one row with [`ABREAST`] columns.
+fn dots(row: &[i16], columns: &[i16]) -> [i32; ABREAST] {
+    let inner = row.len();
+    let (first, second) = columns.split_at(2 * inner);
+    let (b0, b1) = first.split_at(inner);
+    let (b2, b3) = second.split_at(inner);
+    let mut sums = [0i32; ABREAST];
+    for ((((&a, &b0), &b1), &b2), &b3) in row.iter().zip(b0).zip(b1).zip(b2).zip(b3) {
+        let a = i32::from(a);
+        for (sum, b) in sums.iter_mut().zip([b0, b1, b2, b3]) {
+            *sum = sum.wrapping_add(a * i32::from(b));
+        }
+    }
+    sums
 }
 
 fn dot(a: &[i16], b: &[i16]) -> i32 {
@@ -64,7 +96,7 @@ mod tests {
         #[test]
         fn every_product_is_exact(
             rows in 1usize..6,
-            inner in 1usize..40,
+            inner in 1usize..200,
             columns in 1usize..20,
             seed in any::<u64>(),
         ) {
