@@ -104,6 +104,7 @@ impl Life {
         self.fault = Some(fault);
         self.last_fault = Some((fault, self.generation));
         self.watchdog_bites = None;
+        self.boot_ends = None;
     }
 
     /// Whether the runtime stands still without knowing.

@@ -216,7 +216,7 @@ fn queues_that_cannot_be_are_refused() {
 fn a_doorbell_beyond_the_ring_stops_its_queue_alone_and_is_a_violation() {
     let mut rig = Rig::new(small());
     let (queue, mut other) = (rig.queue_in(1, 4, 0), rig.queue(2));
-    let event = rig.submit_admin(AdminCommand::AsyncEvent);
+    let event = rig.await_event();
     queue.ring_at(&mut rig, 17);
     eventually("the queue to stop", || {
         rig.status().queue_stopped().then_some(())

@@ -176,10 +176,7 @@ fn an_event_is_told_once_and_says_how_many_were_lost() {
     rig.chip.inject_ecc_correctable(1);
     rig.chip.inject_ecc_correctable(1);
     let lost_before = 2 + 1;
-    let id = rig.submit_admin(AdminCommand::AsyncEvent);
-    // The command is outstanding once a later one has completed.
-    let probe = rig.submit_admin(AdminCommand::DeleteQueue { queue: 9 });
-    assert_eq!(rig.wait_admin().id, probe);
+    let id = rig.await_event();
     rig.chip.inject_ecc_correctable(1);
     let done = rig.wait_admin();
     let event = EventResult::from_bits(done.outcome.unwrap());

@@ -25,6 +25,10 @@ const BATCH: usize = 8;
 /// CONTROL.enable was set: the admin queue begins, from what its registers say now. In a state that
 /// does not serve it, it waits.
 pub(crate) fn begin(machine: &mut Machine, now: Instant) {
+    if machine.life.state == State::Faulted {
+        // Only a restart helps, and that clears CONTROL.enable.
+        return;
+    }
     let registers = machine.registers;
     let shape = registers.admin_queue;
     let depth_log2 = shape.depth_log2();

@@ -233,6 +233,15 @@ impl Rig {
         id
     }
 
+    /// Submits an ASYNC_EVENT, and sees to it that it is outstanding.
+    pub fn await_event(&mut self) -> u16 {
+        let id = self.submit_admin(AdminCommand::AsyncEvent);
+        // Admin commands are taken in order, so once this one has failed the other is outstanding.
+        let probe = self.admin(AdminCommand::DeleteQueue { queue: u16::MAX });
+        assert_eq!(probe, Err(Status::InvalidQueue));
+        id
+    }
+
     /// The next admin completion.
     pub fn wait_admin(&mut self) -> Done {
         let mut queue = self.admin.take().unwrap();

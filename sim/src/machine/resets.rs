@@ -1,0 +1,68 @@
+//! Resets, and a client that leaves.
+
+use std::time::Instant;
+
+use auk_asic::bar0::Control;
+use auk_asic::event::EventCode;
+
+use super::Machine;
+use crate::msix_table::MsixTable;
+use crate::queue::Stopped;
+use crate::registers::Registers;
+
+impl Machine {
+    /// Ends all DMA and forgets everything that belongs to a driver.
+    pub(crate) fn drop_owner(&mut self) {
+        self.set_parked(false);
+        self.queues.fill_with(|| None);
+        self.live.clear();
+        self.stopped = 0;
+        self.async_events.clear();
+        self.resources.clear();
+        self.registers.control = Control::new();
+    }
+
+    /// CONTROL.restart.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        self.drop_owner();
+        self.poisoned = false;
+        self.life.restart(now, self.profile.timing.boot);
+        self.publish(now);
+        self.attention = true;
+    }
+
+    /// A function-level reset.
+    pub(crate) fn function_reset(&mut self, now: Instant) {
+        self.drop_owner();
+        self.registers = Registers::default();
+        self.msix = MsixTable::default();
+        self.resources.interrupts.reset();
+        if let Err(error) = self.resources.memory.device.scrub() {
+            tracing::error!(%error, "cannot zero device memory");
+        }
+        self.config.reset(&self.profile);
+        self.event(EventCode::Reset, 0, now);
+        self.publish(now);
+        self.attention = true;
+    }
+
+    /// The client is gone: its memory and eventfds go, and so the queues stop where they are.
+    pub(crate) fn disconnect(&mut self) {
+        for queue in self.queues.iter_mut().flatten() {
+            queue.stop(Stopped::RingNotMapped);
+            queue.unmap(0, u64::MAX);
+            self.stopped |= 1 << queue.number();
+        }
+        self.async_events.clear();
+        self.resources.memory.host.clear();
+        self.resources.interrupts.clear();
+        self.config.set_msix_enabled(false);
+    }
+
+    /// The client takes memory back.
+    pub(crate) fn unmap(&mut self, iova: u64, size: u64) {
+        for queue in self.queues.iter_mut().flatten() {
+            queue.unmap(iova, size);
+        }
+    }
+}
