@@ -1,45 +1,85 @@
-//! vfio-user over a socket.
+//! vfio-user over a socket: the bus of a simulated chip.
 
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use auk_vfio_user::Errno;
+use auk_vfio_user::client::{Client, ClientMap, Error, Options};
+use auk_vfio_user::model::Protection;
+use auk_vfio_user::pci::MSIX_IRQ;
 
 use super::{BusError, DmaRange, DmaTarget, Function, IrqInfo, Region, RegionInfo};
 use crate::deadline::Deadline;
 
-/// A function behind a vfio-user socket.
+/// How long any one request may take. A server answers in microseconds; one that is stopped in a debugger, or on a
+/// machine that is short of processors, gets this long before it counts as gone.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// A PCI function behind a vfio-user socket.
 #[derive(Debug)]
 pub struct Remote {
     name: String,
+    connection: Arc<Connection>,
 }
 
-fn missing<T>() -> Result<T, BusError> {
-    Err(BusError::Disconnected {
-        reason: "the vfio-user client is not linked yet".to_owned(),
-    })
+/// The socket; what its server reaches of our memory is its own, so each is a [`DmaTarget`].
+#[derive(Debug)]
+struct Connection {
+    client: Client,
 }
 
 impl Remote {
-    /// Connects to a server that listens at `path`.
+    /// Connects to the server that listens at `path`; messages call the function `name`.
     ///
     /// # Errors
-    /// [`BusError`].
-    pub fn connect(_name: &str, _path: &Path, _deadline: Deadline) -> Result<Self, BusError> {
-        missing()
+    /// [`BusError::Connect`], or what can go wrong while the two ends get to know each other.
+    pub fn connect(name: &str, path: &Path, deadline: Deadline) -> Result<Self, BusError> {
+        let client =
+            Client::connect(path, Options::default(), deadline.instant()).map_err(|error| {
+                BusError::Connect {
+                    path: path.to_owned(),
+                    source: Box::new(error),
+                }
+            })?;
+        Self::over(name, client, deadline)
     }
 
-    /// Uses a socket that is connected to a server.
+    /// Takes a socket that is connected to a server.
     ///
     /// # Errors
-    /// [`BusError`].
+    /// As [`Remote::connect`].
     pub fn from_socket(
-        _name: &str,
-        _socket: UnixStream,
-        _deadline: Deadline,
+        name: &str,
+        socket: UnixStream,
+        deadline: Deadline,
     ) -> Result<Self, BusError> {
-        missing()
+        let client = Client::from_fd(socket.into(), Options::default(), deadline.instant())
+            .map_err(|error| bus_error("connecting", error))?;
+        Self::over(name, client, deadline)
+    }
+
+    fn over(name: &str, client: Client, deadline: Deadline) -> Result<Self, BusError> {
+        let info = client
+            .device_info(deadline.instant())
+            .map_err(|error| bus_error("asking what the device is", error))?;
+        if !info.pci || !info.resettable {
+            return Err(BusError::NoRegion {
+                index: Region::Config.index(),
+                problem: "the device is no PCI function that can be reset",
+            });
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            connection: Arc::new(Connection { client }),
+        })
+    }
+
+    fn client(&self) -> &Client {
+        &self.connection.client
     }
 }
 
@@ -47,45 +87,130 @@ impl Function for Remote {
     fn name(&self) -> &str {
         &self.name
     }
-    fn region(&self, _region: Region) -> Result<RegionInfo, BusError> {
-        missing()
+
+    fn region(&self, region: Region) -> Result<RegionInfo, BusError> {
+        let info = self
+            .client()
+            .region_info(region.index(), request())
+            .map_err(|error| bus_error("asking for a region", error))?;
+        if info.size == 0 {
+            return Err(BusError::NoRegion {
+                index: region.index(),
+                problem: "it does not exist",
+            });
+        }
+        Ok(info)
     }
-    fn read(&self, _region: Region, _offset: u64, _data: &mut [u8]) -> Result<(), BusError> {
-        missing()
+
+    fn read(&self, region: Region, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
+        self.client()
+            .region_read(region.index(), offset, data, request())
+            .map_err(|error| bus_error("reading a region", error))
     }
-    fn write(&self, _region: Region, _offset: u64, _data: &[u8]) -> Result<(), BusError> {
-        missing()
+
+    fn write(&self, region: Region, offset: u64, data: &[u8]) -> Result<(), BusError> {
+        self.client()
+            .region_write(region.index(), offset, data, request())
+            .map_err(|error| bus_error("writing a region", error))
     }
+
     fn interrupts(&self) -> Result<IrqInfo, BusError> {
-        missing()
+        self.client()
+            .irq_info(MSIX_IRQ, request())
+            .map_err(|error| bus_error("asking for interrupts", error))
     }
-    fn enable_interrupts(&self, _eventfds: &[BorrowedFd<'_>]) -> Result<(), BusError> {
-        missing()
+
+    fn enable_interrupts(&self, eventfds: &[BorrowedFd<'_>]) -> Result<(), BusError> {
+        let result = self
+            .client()
+            .set_irq_eventfds(MSIX_IRQ, 0, eventfds, request())
+            .map_err(|error| bus_error("enabling interrupts", error));
+        if result.is_err() {
+            // Some of the vectors may have been set; the error that the caller gets is the first one.
+            let _ = self.disable_interrupts();
+        }
+        result
     }
+
     fn disable_interrupts(&self) -> Result<(), BusError> {
-        missing()
+        self.client()
+            .disable_irqs(MSIX_IRQ, request())
+            .map_err(|error| bus_error("disabling interrupts", error))
     }
+
     fn reset(&self) -> Result<(), BusError> {
-        missing()
+        self.client()
+            .reset(request())
+            .map_err(|error| bus_error("resetting", error))
     }
+
     fn dma(&self) -> Arc<dyn DmaTarget> {
-        Arc::new(Nothing)
+        let target: Arc<dyn DmaTarget> = self.connection.clone();
+        target
     }
 }
 
-struct Nothing;
-
-impl DmaTarget for Nothing {
+impl DmaTarget for Connection {
+    /// All of them: no IOMMU of a host is between. The chip's own address width is not the connection's business.
     fn ranges(&self) -> Result<Vec<RangeInclusive<u64>>, BusError> {
-        missing()
+        Ok(vec![0..=u64::MAX])
     }
+
+    /// What the server says that it takes is no limit of its memory; it refuses the mapping that is too many.
     fn mappings_left(&self) -> Result<Option<u64>, BusError> {
-        missing()
+        Ok(None)
     }
-    fn map(&self, _range: &DmaRange<'_>) -> Result<(), BusError> {
-        missing()
+
+    fn map(&self, range: &DmaRange<'_>) -> Result<(), BusError> {
+        let map = ClientMap {
+            iova: range.iova(),
+            size: range.size(),
+            protection: Protection::READ_WRITE,
+            memory: Some((range.fd(), range.fd_offset())),
+        };
+        self.client
+            .dma_map(&map, request())
+            .map_err(|error| bus_error("mapping memory", error))
     }
-    fn unmap(&self, _iova: u64, _size: u64) -> Result<u64, BusError> {
-        missing()
+
+    /// The reply names the range that was unmapped, and the client refuses any other: success is all of it.
+    fn unmap(&self, iova: u64, size: u64) -> Result<u64, BusError> {
+        self.client
+            .dma_unmap(iova, size, request())
+            .map_err(|error| bus_error("unmapping memory", error))?;
+        Ok(size)
+    }
+}
+
+fn request() -> Instant {
+    Instant::now() + REQUEST
+}
+
+fn refused(what: &'static str, errno: Errno) -> BusError {
+    BusError::Refused {
+        what: what.to_owned(),
+        errno: errno.into(),
+    }
+}
+
+fn bus_error(what: &'static str, error: Error) -> BusError {
+    match error {
+        Error::Disconnected { .. } | Error::Poisoned { .. } | Error::Io { .. } => {
+            BusError::Disconnected {
+                reason: error.to_string(),
+            }
+        }
+        Error::TimedOut { .. } => BusError::TimedOut {
+            what: what.to_owned(),
+            milliseconds: REQUEST.as_millis(),
+        },
+        // Nothing was sent, and the connection is as good as before.
+        Error::Contended { .. } => refused(what, Errno::EAGAIN),
+        Error::InUse => refused(what, Errno::EBUSY),
+        Error::Refused { errno, .. } => refused(what, errno),
+        other => BusError::Protocol {
+            what: what.to_owned(),
+            reason: other.to_string(),
+        },
     }
 }

@@ -24,3 +24,6 @@ mod space;
 pub use buffer::DmaBuffer;
 pub use error::DmaError;
 pub use space::{DmaSpace, DmaUsage};
+
+#[cfg(all(test, not(loom)))]
+mod tests;
