@@ -133,9 +133,26 @@ impl Inbox {
         socket: &Socket,
         deadline: Instant,
     ) -> Result<bool, TransportError> {
-        if self.start != self.end {
+        if self.has_begun() {
             return self.receive(socket, deadline).map(|()| true);
         }
+        self.receive_now(socket)
+    }
+
+    /// Receives what is there; `false` when nothing is.
+    pub(crate) fn receive_now(&mut self, socket: &Socket) -> Result<bool, TransportError> {
         self.fill(|buffer, fds| socket.receive_now(buffer, fds))
+    }
+
+    /// Whether the first message has been received as a whole.
+    pub(crate) fn has_whole(&self) -> Result<bool, Violation> {
+        Ok(self
+            .peek()?
+            .is_some_and(|header| self.end - self.start >= header.size as usize))
+    }
+
+    /// Whether a part of a message has been received.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.start != self.end
     }
 }

@@ -1,5 +1,6 @@
 //! The trait a device implements to be served.
 
+use super::ClientMemory;
 use crate::Errno;
 use crate::model::{DeviceInfo, DmaMap, IrqInfo, IrqSet, RegionInfo};
 
@@ -56,6 +57,12 @@ pub trait Device: Send {
     /// # Errors
     /// Whatever the client is to be told.
     fn reset(&mut self) -> Result<(), Errno>;
+
+    /// A client has connected. `memory` reaches what it will map without descriptor; a device that does not
+    /// care drops it.
+    fn connected(&mut self, memory: ClientMemory) {
+        drop(memory);
+    }
 
     /// The client is gone. All its memory and eventfds must be let go before this returns; everything else
     /// about the device stays as it is.
