@@ -1,4 +1,8 @@
 //! Userspace driver of the A1 over VFIO and vfio-user.
+//!
+//! The way in is [`Device::open`], or [`pci::Host`] for looking around first; `docs/driver.md` is the tour. Each
+//! module uses only those before it: [`pci`], [`bus`], [`mmio`], [`dma`], [`ring`], [`device`], [`queue`].
+//! `unsafe` is in [`mmio`] and [`dma`] alone.
 
 pub mod bus;
 mod deadline;
@@ -19,3 +23,8 @@ pub use device::{
 pub use dma::{DmaBuffer, DmaSpace};
 pub use error::{Error, Heartbeat};
 pub use queue::{Command, Completion, IoQueue, Place, QueueOptions, Ticket};
+
+/// The snippets of `docs/driver.md`, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/driver.md")]
+struct Tour;

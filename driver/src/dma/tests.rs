@@ -1,5 +1,11 @@
 //! The space against targets that refuse, forget and lie.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a target that panics fails its test"
+)]
+
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
