@@ -12,7 +12,6 @@ use auk_asic::telemetry::Telemetry;
 use auk_asic::{SelfTest, State, Status};
 use auk_sim::{Chip, ChipProfile, Violation};
 use auk_vfio_user::pci::BAR0_REGION;
-use auk_vfio_user::server::Device;
 use common::{IOVA, Rig, eventually, small};
 
 #[test]
@@ -62,13 +61,9 @@ fn an_access_that_is_not_four_aligned_bytes_reads_as_ones_and_is_a_violation() {
     let scratch = bar0::SCRATCH.offset;
     for (offset, length) in [(scratch, 2), (scratch + 2, 4), (scratch, 8), (scratch, 1)] {
         let mut data = vec![0; length];
-        rig.device
-            .region_read(BAR0_REGION, offset, &mut data)
-            .unwrap();
+        rig.device.read(BAR0_REGION, offset, &mut data);
         assert_eq!(data, vec![0xFF; length]);
-        rig.device
-            .region_write(BAR0_REGION, offset, &vec![1; length])
-            .unwrap();
+        rig.device.write(BAR0_REGION, offset, &vec![1; length]);
     }
     assert_eq!(rig.read(bar0::SCRATCH), 0);
     assert_eq!(rig.chip.strict_violations().len(), 8);
@@ -147,9 +142,7 @@ fn telemetry_is_the_same_table_in_the_bar_and_in_its_log_page() {
         queue.run(&mut rig, auk_asic::io::IoCommand::Nop).unwrap();
     }
     let mut page = [0; 128];
-    rig.device
-        .region_read(BAR0_REGION, bar0::TELEMETRY, &mut page)
-        .unwrap();
+    rig.device.read(BAR0_REGION, bar0::TELEMETRY, &mut page);
     let table = Telemetry::parse(&page).unwrap();
     assert_eq!((table.commands_ok, table.queues), (3, 1));
     assert_eq!(table.memory_total, rig.chip.profile().memory);

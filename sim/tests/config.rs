@@ -7,7 +7,6 @@ use auk_asic::config::{capability, dvsec, extended, header, msix as msix_cap, pc
 use auk_asic::{ident, msix, vitals};
 use auk_sim::ChipProfile;
 use auk_vfio_user::pci::CONFIG_REGION;
-use auk_vfio_user::server::Device;
 use common::{Rig, small};
 use proptest::prelude::*;
 
@@ -143,12 +142,10 @@ proptest! {
     fn no_write_breaks_the_lists_or_the_identity(
         writes in prop::collection::vec((0u64..1024, any::<u32>()), 0..200)
     ) {
-        let mut rig = Rig::powered(small());
+        let rig = Rig::powered(small());
         let before = rig.chip.config();
         for (dword, value) in writes {
-            rig.device
-                .region_write(CONFIG_REGION, dword * 4, &value.to_le_bytes())
-                .unwrap();
+            rig.device.write(CONFIG_REGION, dword * 4, &value.to_le_bytes());
         }
         let after = rig.chip.config();
         prop_assert_eq!(capabilities(&before), capabilities(&after));

@@ -15,7 +15,6 @@ use auk_asic::log::{CrashLog, LogPage};
 use auk_asic::submission::Operand;
 use auk_asic::{Fault, State, Status};
 use auk_sim::{Chip, ChipProfile, InjectError, Link, Timing};
-use auk_vfio_user::server::Device;
 use common::{IOVA, Rig, eventually, fired, small, vitals_in};
 use zerocopy::FromBytes;
 
@@ -87,7 +86,7 @@ fn a_restart_keeps_device_memory_and_forgets_queues_and_allocations() {
 
 #[test]
 fn a_function_reset_zeroes_device_memory_and_keeps_the_firmware() {
-    let by_message = |rig: &mut Rig| rig.device.reset().unwrap();
+    let by_message = |rig: &mut Rig| rig.device.reset();
     let by_register = |rig: &mut Rig| {
         let offset = pcie::OFFSET + pcie::DEVCTL;
         let control = rig.config_read16(offset) | pcie::DEVCTL_FLR;
@@ -170,7 +169,7 @@ fn an_uncorrectable_error_ends_the_command_that_runs() {
 fn a_fault_survives_resets_and_is_cleared_by_a_restart_alone() {
     let mut rig = Rig::new(small());
     rig.chip.inject_ecc_uncorrectable();
-    rig.device.reset().unwrap();
+    rig.device.reset();
     rig.connect();
     assert!(rig.status().faulted(), "an FLR does not help");
     restart(&mut rig);
@@ -320,7 +319,7 @@ fn the_link_can_train_down_and_is_told() {
     assert_eq!(rig.chip.link(), down);
     assert_eq!(rig.config_read16(pcie::OFFSET + pcie::LNKSTA), 0x44);
     assert!(events(&mut rig).contains(&(EventCode::LinkChanged, 0x44)));
-    rig.device.reset().unwrap();
+    rig.device.reset();
     assert_eq!(rig.chip.link(), down, "an FLR trains no link");
     let wide = Link {
         speed: 5,
@@ -407,10 +406,10 @@ fn a_client_that_vanishes_leaves_the_chip_to_the_next() {
     };
     queue.submit(&mut rig, wait.encode());
     rig.chip.inject_ecc_correctable(1);
-    rig.device.disconnected();
+    rig.vanish();
     assert!(!rig.status().faulted(), "that is no fault of the chip");
     queue.ring_at(&mut rig, 2);
-    rig.device.reset().unwrap();
+    rig.device.reset();
     rig.bring_up();
     let mut queue = rig.queue(1);
     assert_eq!(queue.run(&mut rig, IoCommand::Nop), Ok(0));

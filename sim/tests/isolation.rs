@@ -11,7 +11,6 @@ use auk_asic::program::Program;
 use auk_asic::submission::Operand;
 use auk_asic::{Fault, Status};
 use auk_sim::Violation;
-use auk_vfio_user::server::Device;
 use common::{HOST_BYTES, IOVA, Rig, eventually, small};
 use zerocopy::IntoBytes;
 
@@ -348,7 +347,7 @@ fn an_unmap_in_the_middle_of_a_long_copy_ends_it_at_once() {
     // A second view of the host's memory, at another address.
     let mut second = rig.host_map();
     second.iova = 0x10_0000_0000;
-    rig.device.dma_map(second).unwrap();
+    rig.device.map(&second).unwrap();
     for _ in 0..20 {
         let copy = IoCommand::Copy {
             dst: Operand::local(0),
@@ -356,13 +355,13 @@ fn an_unmap_in_the_middle_of_a_long_copy_ends_it_at_once() {
             length: HOST_BYTES,
         };
         let id = queue.submit(&mut rig, copy.encode());
-        rig.device.dma_unmap(0x10_0000_0000, HOST_BYTES).unwrap();
+        rig.device.unmap(0x10_0000_0000, HOST_BYTES);
         let done = queue.wait(&rig);
         assert_eq!(done.id, id);
         assert!(matches!(done.outcome, Ok(0) | Err(Status::DmaFault)));
         let mut second = rig.host_map();
         second.iova = 0x10_0000_0000;
-        rig.device.dma_map(second).unwrap();
+        rig.device.map(&second).unwrap();
     }
 }
 
@@ -396,7 +395,7 @@ fn rings_that_are_unmapped_stop_their_queue() {
     let mut rig = Rig::new(small());
     let queue = rig.queue(1);
     // The admin rings are in the same range, so the device faults as well.
-    rig.device.dma_unmap(IOVA, HOST_BYTES).unwrap();
+    rig.device.unmap(IOVA, HOST_BYTES);
     queue.ring_at(&mut rig, 1);
     eventually("the queue to stop", || {
         (rig.read(bar0::STOPPED_LO) & 2 != 0).then_some(())
@@ -412,7 +411,7 @@ fn rings_that_are_unmapped_stop_their_queue() {
 #[test]
 fn admin_rings_that_are_unmapped_fault_the_chip() {
     let mut rig = Rig::new(small());
-    rig.device.dma_unmap(IOVA, HOST_BYTES).unwrap();
+    rig.device.unmap(IOVA, HOST_BYTES);
     rig.submit_admin(AdminCommand::SelfTest);
     eventually("the fault", || rig.status().faulted().then_some(()));
     assert_eq!(rig.read(bar0::FAULT), u32::from(Fault::DmaFault.code()));
@@ -421,11 +420,11 @@ fn admin_rings_that_are_unmapped_fault_the_chip() {
 #[test]
 fn memory_that_its_owner_could_shrink_is_sealed_and_what_is_too_short_is_refused() {
     use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-    let mut rig = Rig::new(small());
+    let rig = Rig::new(small());
     let seals = fcntl(rig.host.fd(), FcntlArg::F_GET_SEALS).unwrap();
     assert!(SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK));
     let mut map = rig.host_map();
     map.iova = 0x10_0000_0000;
     map.size = HOST_BYTES + 4096;
-    assert!(rig.device.dma_map(map).is_err());
+    assert!(rig.device.map(&map).is_err());
 }

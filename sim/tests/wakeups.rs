@@ -11,9 +11,7 @@ use auk_asic::bar0;
 use auk_asic::event::{EventCode, EventResult};
 use auk_asic::io::IoCommand;
 use auk_sim::{ChipProfile, Violation};
-use auk_vfio_user::model::{IrqAction, IrqData, IrqSet};
-use auk_vfio_user::pci::MSIX_IRQ;
-use auk_vfio_user::server::Device;
+use auk_vfio_user::model::IrqAction;
 use common::{Queue, Rig, eventually, fired, small};
 
 /// Waits until the chip says that it sleeps.
@@ -33,9 +31,7 @@ fn an_idle_chip_parks_and_a_kick_wakes_it() {
     }
     let mut table = [0; 128];
     let kicks = auk_asic::telemetry::Telemetry::parse({
-        rig.device
-            .region_read(0, bar0::TELEMETRY, &mut table)
-            .unwrap();
+        rig.device.read(0, bar0::TELEMETRY, &mut table);
         &table
     });
     // A chip that is about to sleep and finds work does not need the kick.
@@ -146,28 +142,17 @@ fn a_masked_vector_stays_pending_until_it_is_unmasked() {
     let mut rig = Rig::new(small());
     let eventfd = rig.eventfd(1);
     let mut queue = rig.queue(1);
-    let set = |rig: &mut Rig, action| {
-        rig.device
-            .set_irqs(IrqSet {
-                index: MSIX_IRQ,
-                start: 1,
-                count: 1,
-                action,
-                data: IrqData::None,
-            })
-            .unwrap();
-    };
-    set(&mut rig, IrqAction::Mask);
+    rig.device.act(1, IrqAction::Mask);
     queue.arm(&rig);
     queue.run(&mut rig, IoCommand::Nop).unwrap();
     eventually("the pending bit", || {
         let mut pending = [0; 8];
         let pba = u64::from(auk_asic::msix::PBA);
-        rig.device.region_read(2, pba, &mut pending).unwrap();
+        rig.device.read(2, pba, &mut pending);
         (u64::from_le_bytes(pending) == 1 << 1).then_some(())
     });
     assert_eq!(fired(&eventfd), 0);
-    set(&mut rig, IrqAction::Unmask);
+    rig.device.act(1, IrqAction::Unmask);
     assert_eq!(fired(&eventfd), 1);
 }
 

@@ -9,6 +9,7 @@
 )]
 
 mod shared;
+mod wire;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -24,13 +25,13 @@ use auk_asic::register::Register;
 use auk_asic::submission::{Operand, Submission};
 use auk_asic::vitals::{BODY, VitalSigns, Vitals};
 use auk_asic::{State, Status};
-use auk_sim::{Chip, ChipDevice, ChipProfile};
-use auk_vfio_user::model::{DmaMap, DmaMemory, IrqAction, IrqData, IrqSet, Protection};
-use auk_vfio_user::pci::{BAR0_REGION, CONFIG_REGION, MSIX_IRQ};
-use auk_vfio_user::server::Device;
+use auk_sim::{Chip, ChipProfile};
+use auk_vfio_user::model::{DmaMap, DmaMemory, Protection};
+use auk_vfio_user::pci::{BAR0_REGION, CONFIG_REGION};
 use zerocopy::{FromBytes, IntoBytes};
 
 pub use shared::Shared;
+pub use wire::Wire;
 
 /// Nothing in a test takes this long.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -74,8 +75,8 @@ pub fn small() -> ChipProfile {
 
 /// A chip, and a host that holds it.
 pub struct Rig {
+    pub device: Wire,
     pub chip: Chip,
-    pub device: ChipDevice,
     pub host: Shared,
     doorbells: Shared,
     admin: Option<Queue>,
@@ -95,8 +96,8 @@ impl Rig {
     /// A chip that was powered on, and nothing more.
     pub fn powered(profile: ChipProfile) -> Self {
         let chip = Chip::new(profile).unwrap();
-        let device = chip.device();
-        let bar0 = device.region(BAR0_REGION).unwrap();
+        let device = Wire::new(&chip);
+        let bar0 = device.region(BAR0_REGION);
         let mmap = bar0.mmap.unwrap();
         let area = mmap.areas[0];
         let doorbells = Shared::of(&mmap.fd, mmap.offset + area.offset, area.size);
@@ -122,9 +123,14 @@ impl Rig {
         eventually("STATUS.ready", || self.status().ready().then_some(()));
     }
 
+    /// The client vanishes, and another one comes.
+    pub fn vanish(&mut self) {
+        self.device.replace(&self.chip);
+    }
+
     /// Maps host memory, unless it is, and lets the chip decode and master.
     pub fn connect(&mut self) {
-        let _ = self.device.dma_map(self.host_map());
+        let _ = self.device.map(&self.host_map());
         let command = header::COMMAND_MEMORY | header::COMMAND_MASTER;
         self.config_write(header::COMMAND, &command.to_le_bytes());
     }
@@ -163,16 +169,13 @@ impl Rig {
 
     pub fn read(&mut self, register: Register) -> u32 {
         let mut word = [0; 4];
-        self.device
-            .region_read(BAR0_REGION, register.offset, &mut word)
-            .unwrap();
+        self.device.read(BAR0_REGION, register.offset, &mut word);
         u32::from_le_bytes(word)
     }
 
     pub fn write(&mut self, register: Register, value: u32) {
         self.device
-            .region_write(BAR0_REGION, register.offset, &value.to_le_bytes())
-            .unwrap();
+            .write(BAR0_REGION, register.offset, &value.to_le_bytes());
     }
 
     pub fn status(&mut self) -> bar0::Status {
@@ -180,16 +183,13 @@ impl Rig {
     }
 
     pub fn config_write(&mut self, offset: u16, bytes: &[u8]) {
-        self.device
-            .region_write(CONFIG_REGION, u64::from(offset), bytes)
-            .unwrap();
+        self.device.write(CONFIG_REGION, u64::from(offset), bytes);
     }
 
     pub fn config_read16(&mut self, offset: u16) -> u16 {
         let mut word = [0; 2];
         self.device
-            .region_read(CONFIG_REGION, u64::from(offset), &mut word)
-            .unwrap();
+            .read(CONFIG_REGION, u64::from(offset), &mut word);
         u16::from_le_bytes(word)
     }
 
@@ -326,15 +326,7 @@ impl Rig {
         )
         .unwrap();
         let eventfd = OwnedFd::from(eventfd);
-        self.device
-            .set_irqs(IrqSet {
-                index: MSIX_IRQ,
-                start: vector,
-                count: 1,
-                action: IrqAction::Trigger,
-                data: IrqData::Eventfds(vec![eventfd.try_clone().unwrap()]),
-            })
-            .unwrap();
+        self.device.set_eventfd(vector, &eventfd);
         eventfd
     }
 }
