@@ -1,10 +1,11 @@
 //! The chip's vectors as VFIO routes them: an eventfd each, masks, and what is pending.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use auk_asic::msix::VECTORS;
 use auk_vfio_user::Errno;
 use auk_vfio_user::model::{IrqAction, IrqData, IrqSet};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
 
 #[derive(Debug, Default)]
@@ -54,7 +55,8 @@ impl Interrupts {
     /// Acts on a request that was checked against the number of vectors.
     ///
     /// # Errors
-    /// `EINVAL` for vectors that do not exist or data that does not fit them.
+    /// `EINVAL` for vectors that do not exist, data that does not fit them, or descriptors that are
+    /// not eventfds.
     pub(crate) fn set(&mut self, request: IrqSet) -> Result<(), Errno> {
         if request.action == IrqAction::Trigger && request.disables_index() {
             self.clear();
@@ -80,6 +82,9 @@ impl Interrupts {
             IrqData::Eventfds(eventfds)
                 if eventfds.len() == count && request.action == IrqAction::Trigger =>
             {
+                if !eventfds.iter().all(is_eventfd) {
+                    return Err(Errno::EINVAL);
+                }
                 for (vector, eventfd) in chosen.iter_mut().zip(eventfds) {
                     vector.eventfd = Some(eventfd);
                 }
@@ -136,11 +141,25 @@ impl Vector {
         let Some(eventfd) = &self.eventfd else {
             return;
         };
-        // EAGAIN: the counter is full, so whoever waits for it is awake already.
-        if let Err(error) = write(eventfd, &1u64.to_ne_bytes())
+        // A full counter means that whoever waits for it is awake already. The client chose whether
+        // a write to it blocks, so that is found out first.
+        let mut ready = [PollFd::new(eventfd.as_fd(), PollFlags::POLLOUT)];
+        let signalled = match poll(&mut ready, PollTimeout::ZERO) {
+            Ok(0) => return,
+            // A zero timeout does not wait, so nothing interrupts it.
+            Ok(_) => write(eventfd, &1u64.to_ne_bytes()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = signalled
             && error != Errno::EAGAIN
         {
             tracing::warn!(%error, "cannot signal an interrupt's eventfd");
         }
     }
+}
+
+/// A write to anything else could block, or end the process by SIGPIPE.
+fn is_eventfd(fd: &OwnedFd) -> bool {
+    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        .is_ok_and(|target| target.as_os_str() == "anon_inode:[eventfd]")
 }

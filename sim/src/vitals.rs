@@ -203,3 +203,62 @@ fn compose(life: &Life, board: &Board) -> VitalSigns {
         firmware_version: life.version.map_or(0, |version| version.into_bits()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use auk_asic::Fault;
+
+    fn parts() -> (Life, Board, Publication, Instant) {
+        let now = Instant::now();
+        let life = Life::new(now, Duration::ZERO);
+        (life, Board::new(now), Publication::new(now), now)
+    }
+
+    #[test]
+    fn counters_show_at_most_every_tenth_of_a_second() {
+        let (mut life, mut board, mut shown, now) = parts();
+        shown.update(&life, &mut board, 0, now);
+        let first = *shown.block();
+        life.ecc_ce = 5;
+        shown.update(&life, &mut board, 0, now + Duration::from_millis(99));
+        assert_eq!(*shown.block(), first);
+        shown.update(&life, &mut board, 0, now + Duration::from_millis(100));
+        assert_eq!(shown.block().ecc_ce, 5);
+        assert_eq!(shown.block().sequence, first.sequence + 2);
+    }
+
+    #[test]
+    fn a_fault_shows_at_once() {
+        let (mut life, mut board, mut shown, now) = parts();
+        shown.update(&life, &mut board, 0, now);
+        life.fail(Fault::FirmwareCrash);
+        shown.update(&life, &mut board, 0, now);
+        assert_eq!(shown.block().fault, Fault::FirmwareCrash.code());
+    }
+
+    #[test]
+    fn a_block_that_stays_the_same_keeps_its_sequence() {
+        let (life, mut board, mut shown, now) = parts();
+        shown.update(&life, &mut board, 0, now);
+        let first = *shown.block();
+        for tick in 1..10 {
+            shown.update(&life, &mut board, 0, now + Duration::from_secs(tick));
+        }
+        assert_eq!(*shown.block(), first);
+    }
+
+    #[test]
+    fn work_heats_and_a_lower_power_state_caps() {
+        let (life, mut board, mut shown, now) = parts();
+        board.set_power_state(PowerState::Low);
+        let minute = Duration::from_secs(60);
+        let busy = u64::try_from(minute.as_nanos()).unwrap();
+        shown.update(&life, &mut board, 0, now);
+        shown.update(&life, &mut board, busy, now + minute);
+        assert!(board.die_temperature() > IDLE_TEMPERATURE + 200);
+        assert!(board.throttle().power_cap());
+        assert_eq!(shown.block().power, BOARD_POWER / 2);
+        assert_eq!(shown.block().power_limit, BOARD_POWER / 2);
+    }
+}

@@ -207,3 +207,26 @@ fn an_idle_chip_costs_next_to_nothing() {
         (cpu().saturating_sub(before) < 6).then_some(())
     });
 }
+
+#[test]
+fn an_eventfd_that_is_full_and_blocks_holds_up_nobody() {
+    let mut rig = Rig::new(small());
+    let full = nix::sys::eventfd::EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC);
+    let full = full.unwrap();
+    full.write(u64::MAX - 1).unwrap();
+    rig.device.set_eventfd(1, &full.into()).unwrap();
+    let mut queue = rig.queue(1);
+    for _ in 0..3 {
+        queue.arm(&rig);
+        assert_eq!(queue.run(&mut rig, IoCommand::Nop), Ok(0));
+        rig.read(bar0::VERSION);
+    }
+}
+
+#[test]
+fn a_descriptor_that_is_no_eventfd_is_refused() {
+    let rig = Rig::new(small());
+    let (pipe, _other) = nix::unistd::pipe().unwrap();
+    assert!(rig.device.set_eventfd(1, &pipe).is_err());
+    assert!(rig.device.set_eventfd(1, &rig.host.fd()).is_err());
+}

@@ -326,7 +326,7 @@ impl Rig {
         )
         .unwrap();
         let eventfd = OwnedFd::from(eventfd);
-        self.device.set_eventfd(vector, &eventfd);
+        self.device.set_eventfd(vector, &eventfd).unwrap();
         eventfd
     }
 }

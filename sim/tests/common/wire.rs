@@ -74,10 +74,10 @@ impl Wire {
         self.client().reset(soon()).unwrap();
     }
 
-    pub fn set_eventfd(&self, vector: u32, eventfd: &OwnedFd) {
+    pub fn set_eventfd(&self, vector: u32, eventfd: &OwnedFd) -> Result<(), Error> {
+        let eventfds = [eventfd.as_fd()];
         self.client()
-            .set_irq_eventfds(MSIX_IRQ, vector, &[eventfd.as_fd()], soon())
-            .unwrap();
+            .set_irq_eventfds(MSIX_IRQ, vector, &eventfds, soon())
     }
 
     /// Masks, unmasks or fires a vector.
