@@ -1,8 +1,7 @@
 //! vfio-user over a socket: the bus of a simulated chip.
 
 use std::ops::RangeInclusive;
-use std::os::fd::BorrowedFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,12 +51,8 @@ impl Remote {
     ///
     /// # Errors
     /// As [`Remote::connect`].
-    pub fn from_socket(
-        name: &str,
-        socket: UnixStream,
-        deadline: Deadline,
-    ) -> Result<Self, BusError> {
-        let client = Client::from_fd(socket.into(), Options::default(), deadline.instant())
+    pub fn from_socket(name: &str, socket: OwnedFd, deadline: Deadline) -> Result<Self, BusError> {
+        let client = Client::from_fd(socket, Options::default(), deadline.instant())
             .map_err(|error| bus_error("connecting", error))?;
         Self::over(name, client, deadline)
     }

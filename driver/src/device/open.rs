@@ -1,6 +1,6 @@
 //! Opening a device and closing it.
 
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use auk_asic::State;
@@ -52,11 +52,11 @@ impl Device {
     /// As [`Device::open`], without those of discovery and lease.
     pub fn from_socket(
         name: &str,
-        socket: UnixStream,
+        socket: impl Into<OwnedFd>,
         options: &OpenOptions,
     ) -> Result<Self, Error> {
         let deadline = options.deadline();
-        let remote = Remote::from_socket(name, socket, deadline)
+        let remote = Remote::from_socket(name, socket.into(), deadline)
             .map_err(|source| inner::bus_error(&name.into(), "connecting", source))?;
         bring_in(Arc::new(remote), None, None, options, deadline)
     }
