@@ -12,6 +12,8 @@ mod device;
 mod engine;
 pub mod firmware;
 mod gate;
+pub mod host;
+pub mod inject;
 mod interrupts;
 mod io;
 mod kernels;

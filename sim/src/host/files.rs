@@ -1,0 +1,88 @@
+//! Making and changing the files of the tree.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use super::error::HostError;
+
+/// Mode of an attribute that everybody reads, as in sysfs.
+pub(crate) const READ_ONLY: u32 = 0o444;
+/// Mode of an attribute that root also writes.
+pub(crate) const READ_WRITE: u32 = 0o644;
+
+/// The directory under which everything of one host lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    root: PathBuf,
+    scratch: PathBuf,
+}
+
+impl Files {
+    /// The files below `root`; `scratch` is the file below it that new contents are written to
+    /// before they take the place of the old.
+    pub(crate) fn new(root: &Path, scratch: &str) -> Self {
+        Self {
+            root: root.to_path_buf(),
+            scratch: root.join(scratch),
+        }
+    }
+
+    /// The whole path of a file.
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// Makes a directory and those above it.
+    pub(crate) fn directory(&self, relative: &str) -> Result<(), HostError> {
+        let path = self.path(relative);
+        fs::create_dir_all(&path).map_err(HostError::io("make the directory", &path))
+    }
+
+    /// Makes a file that is not there yet.
+    pub(crate) fn create(
+        &self,
+        relative: &str,
+        mode: u32,
+        contents: &[u8],
+    ) -> Result<(), HostError> {
+        let path = self.path(relative);
+        write_new(&path, mode, contents)
+    }
+
+    /// Makes a symbolic link.
+    pub(crate) fn link(&self, relative: &str, target: &str) -> Result<(), HostError> {
+        let path = self.path(relative);
+        symlink(target, &path).map_err(HostError::io("make the link", &path))
+    }
+
+    /// Gives a file new contents in one step: a reader sees the old or the new, never a part.
+    pub(crate) fn replace(
+        &self,
+        relative: &str,
+        mode: u32,
+        contents: &[u8],
+    ) -> Result<(), HostError> {
+        match fs::remove_file(&self.scratch) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(HostError::io("remove", &self.scratch)(error));
+            }
+            _ => {}
+        }
+        write_new(&self.scratch, mode, contents)?;
+        let path = self.path(relative);
+        fs::rename(&self.scratch, &path).map_err(HostError::io("replace", &path))
+    }
+}
+
+fn write_new(path: &Path, mode: u32, contents: &[u8]) -> Result<(), HostError> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(HostError::io("create", path))?;
+    file.write_all(contents)
+        .map_err(HostError::io("write", path))
+}
