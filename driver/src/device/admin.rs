@@ -8,7 +8,7 @@ use auk_asic::bar0::{self, AdminQueue, MAX_DEPTH_LOG2};
 use auk_asic::event::{Event, EventResult};
 
 use super::events::DeviceEvent;
-use super::inner::Inner;
+use super::inner::{Inner, Life};
 use super::pair::QueuePair;
 use super::watch::Watch;
 use crate::deadline::Deadline;
@@ -25,6 +25,7 @@ const MOST_EVENTS: usize = auk_asic::log::EVENT_LOG_ENTRIES;
 /// The admin queue of one life of the device. Its lock is held to submit and to look, never to wait.
 #[derive(Debug)]
 pub(super) struct Admin {
+    life: Life,
     pub(super) pair: QueuePair<Option<DmaBuffer>>,
     /// Requests for events that run.
     requests: Vec<Token>,
@@ -48,6 +49,7 @@ impl Admin {
             inner.capabilities.parking(),
         )?;
         Ok(Self {
+            life: inner.life(),
             pair,
             requests: Vec::new(),
             abandoned: Vec::new(),
@@ -167,8 +169,24 @@ impl Inner {
         what: &'static str,
         deadline: Deadline,
     ) -> Result<u64, Error> {
-        let life = self.running_life()?;
-        let token = self.with_admin(|admin| admin.submit(self, command, hold))?;
+        self.execute_in(self.running_life()?, command, hold, what, deadline)
+    }
+
+    /// The same, in that life of the device or not at all: what a command makes belongs to the life that it is made in.
+    pub(crate) fn execute_in(
+        &self,
+        life: Life,
+        command: AdminCommand,
+        hold: Option<DmaBuffer>,
+        what: &'static str,
+        deadline: Deadline,
+    ) -> Result<u64, Error> {
+        let token = self.with_admin(|admin| {
+            if admin.life != life {
+                return Err(self.stale("handle"));
+            }
+            admin.submit(self, command, hold)
+        })?;
         let mut watch = Watch::new(self, what, deadline);
         loop {
             if self.life() != life {

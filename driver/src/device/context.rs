@@ -115,7 +115,7 @@ impl Device {
             memory: options.memory,
         };
         let deadline = Deadline::after(inner.capabilities.timeouts().command);
-        let result = inner.execute(command, Some(list), "creating a context", deadline)?;
+        let result = inner.execute_in(life, command, Some(list), "creating a context", deadline)?;
         let number = u32::try_from(result)
             .ok()
             .filter(|number| *number != 0)

@@ -339,7 +339,7 @@ impl Inner {
             }
             let deadline = Deadline::after(self.capabilities.timeouts().command);
             let what = leftover.command.opcode().name();
-            match self.execute(leftover.command, None, what, deadline) {
+            match self.execute_in(leftover.life, leftover.command, None, what, deadline) {
                 Ok(_) => {}
                 Err(error @ Error::Command { .. }) => {
                     tracing::warn!(%error, "something stays on the chip until its next reset");

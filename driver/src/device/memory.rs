@@ -48,7 +48,8 @@ impl DeviceMemory {
             context: context.number(),
         };
         let deadline = Deadline::after(inner.capabilities.timeouts().command);
-        let address = inner.execute(command, None, "allocating device memory", deadline)?;
+        let address =
+            inner.execute_in(life, command, None, "allocating device memory", deadline)?;
         let memory = inner.capabilities.memory();
         if address.checked_add(length).is_none_or(|end| end > memory)
             || address % MEMORY_GRANULE != 0

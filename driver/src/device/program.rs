@@ -63,7 +63,7 @@ impl LoadedProgram {
             context: context.number(),
         };
         let deadline = Deadline::after(inner.capabilities.timeouts().command);
-        let result = inner.execute(command, Some(image), "loading a program", deadline)?;
+        let result = inner.execute_in(life, command, Some(image), "loading a program", deadline)?;
         let handle = u32::try_from(result).map_err(|_| {
             inner.malformed(auk_asic::Malformed {
                 what: "handle of a program",

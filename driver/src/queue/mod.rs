@@ -130,7 +130,7 @@ impl Device {
             dead: None,
         };
         let deadline = Deadline::after(inner.capabilities.timeouts().command);
-        inner.execute(command, None, "creating a queue", deadline)?;
+        inner.execute_in(life, command, None, "creating a queue", deadline)?;
         Ok(made)
     }
 }
@@ -249,8 +249,13 @@ impl IoQueue {
             queue: self.number.get(),
             command_id,
         };
-        self.inner
-            .execute(command, None, "aborting a command", deadline.into())?;
+        self.inner.execute_in(
+            self.life,
+            command,
+            None,
+            "aborting a command",
+            deadline.into(),
+        )?;
         self.reap_all();
         Ok(())
     }
@@ -268,7 +273,7 @@ impl IoQueue {
         };
         let deadline = Deadline::after(self.inner.capabilities.timeouts().command);
         self.inner
-            .execute(command, None, "setting coalescing", deadline)?;
+            .execute_in(self.life, command, None, "setting coalescing", deadline)?;
         Ok(())
     }
 
@@ -363,7 +368,7 @@ impl IoQueue {
         };
         match self
             .inner
-            .execute(command, None, "deleting a queue", deadline)
+            .execute_in(self.life, command, None, "deleting a queue", deadline)
         {
             // `InvalidQueue`: the chip has none of that number, and so does nothing for it.
             Ok(_)
