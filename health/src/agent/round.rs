@@ -1,0 +1,267 @@
+//! One round: list the host's devices, look at each, judge what came in time.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+use super::shared::Shared;
+use crate::probe::ProbeError;
+use crate::probe::discover::{Found, discover};
+use crate::probe::reader::Reader;
+use crate::probe::target::{Sample, Target};
+use crate::time::{Moment, millis};
+
+/// How long readers may take to end when the agent stops; one that the kernel holds is left.
+const CLOSE: Duration = Duration::from_millis(500);
+
+/// What a reader sends back. Each reader has at most one answer under way, which bounds the queue.
+enum Answer {
+    Listed(Result<Vec<Found>, ProbeError>),
+    Looked {
+        round: u64,
+        serial: u64,
+        sample: Box<Sample>,
+    },
+}
+
+/// The readers of a host.
+pub(super) struct Rounds {
+    root: PathBuf,
+    deadline: Duration,
+    round: u64,
+    /// Readers made so far: tells a component's reader from its former one.
+    serial: u64,
+    lister: Option<Watched>,
+    components: BTreeMap<String, Component>,
+    answers: UnboundedReceiver<Answer>,
+    sender: UnboundedSender<Answer>,
+}
+
+struct Component {
+    found: Found,
+    serial: u64,
+    /// Why there is none, when it could not be started.
+    reader: Result<Watched, ProbeError>,
+}
+
+/// A reader, and whether it still works on an earlier round.
+struct Watched {
+    reader: Reader,
+    busy: bool,
+}
+
+impl Watched {
+    fn ask(&mut self, round: u64) {
+        if !self.busy {
+            self.busy = self.reader.ask(round);
+        }
+    }
+}
+
+impl Rounds {
+    pub(super) fn new(root: &Path, deadline: Duration) -> Self {
+        let (sender, answers) = unbounded_channel();
+        Self {
+            root: root.to_owned(),
+            deadline,
+            round: 0,
+            serial: 0,
+            lister: None,
+            components: BTreeMap::new(),
+            answers,
+            sender,
+        }
+    }
+
+    /// Takes one look at everything; ends within two read deadlines.
+    pub(super) async fn run(&mut self, shared: &Shared) {
+        self.round += 1;
+        let error = self.list(shared).await.err();
+        if let Some(error) = &error {
+            warn!(%error, "could not list the host's devices");
+        }
+        self.look(shared).await;
+        shared.end_round(error.as_ref());
+    }
+
+    /// Ends the readers. One that is held by the kernel is left to end by itself.
+    pub(super) async fn close(self) {
+        let readers = self
+            .components
+            .into_values()
+            .filter_map(|component| component.reader.ok());
+        let threads: Vec<JoinHandle<()>> = readers
+            .chain(self.lister)
+            .map(|watched| watched.reader.close())
+            .collect();
+        let deadline = Instant::now() + CLOSE;
+        for thread in threads {
+            while !thread.is_finished() && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            if !thread.is_finished() {
+                warn!("a reader is still held by a read; it ends when the read does");
+            } else if thread.join().is_err() {
+                warn!("a reader ended by a panic, which is a bug of the agent");
+            }
+        }
+    }
+
+    async fn list(&mut self, shared: &Shared) -> Result<(), ProbeError> {
+        if self.lister.is_none() {
+            let (root, sender) = (self.root.clone(), self.sender.clone());
+            let reader = Reader::start("auk-list", move |_| {
+                // The receiver is gone only when the agent stops.
+                let _ = sender.send(Answer::Listed(discover(&root)));
+            });
+            let reader = reader.map_err(|error| no_reader(&error))?;
+            self.lister = Some(Watched {
+                reader,
+                busy: false,
+            });
+        }
+        if let Some(lister) = &mut self.lister {
+            lister.ask(self.round);
+        }
+        let deadline = Instant::now() + self.deadline;
+        loop {
+            match timeout_at(deadline, self.answers.recv()).await {
+                Ok(Some(Answer::Listed(listed))) => {
+                    if let Some(lister) = &mut self.lister {
+                        lister.busy = false;
+                    }
+                    self.adopt(shared, listed?);
+                    return Ok(());
+                }
+                Ok(Some(looked)) => self.take(shared, looked),
+                Ok(None) | Err(_) => {
+                    return Err(ProbeError::Late {
+                        deadline_ms: millis(self.deadline),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Starts readers for what is new; what is listed no more is looked at as before, and found
+    /// absent.
+    fn adopt(&mut self, shared: &Shared, listed: Vec<Found>) {
+        for found in listed {
+            match self.components.get(&found.bdf) {
+                Some(known) if known.found == found => continue,
+                Some(known) if known.found.kind != found.kind => {
+                    shared.forget(&found.bdf, known.found.kind);
+                }
+                _ => {}
+            }
+            self.serial += 1;
+            let serial = self.serial;
+            let mut target = Target::new(&self.root, found.clone());
+            let sender = self.sender.clone();
+            let reader = Reader::start(&found.bdf, move |round| {
+                let sample = Box::new(target.look());
+                // The receiver is gone only when the agent stops.
+                let _ = sender.send(Answer::Looked {
+                    round,
+                    serial,
+                    sample,
+                });
+            });
+            let reader = reader
+                .map(|reader| Watched {
+                    reader,
+                    busy: false,
+                })
+                .map_err(|error| no_reader(&error));
+            self.components.insert(
+                found.bdf.clone(),
+                Component {
+                    found,
+                    serial,
+                    reader,
+                },
+            );
+        }
+    }
+
+    async fn look(&mut self, shared: &Shared) {
+        let round = self.round;
+        for component in self.components.values_mut() {
+            if let Ok(watched) = &mut component.reader {
+                watched.ask(round);
+            }
+        }
+        let deadline = Instant::now() + self.deadline;
+        while self.waits_for_some() {
+            match timeout_at(deadline, self.answers.recv()).await {
+                Ok(Some(answer)) => self.take(shared, answer),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let late = ProbeError::Late {
+            deadline_ms: millis(self.deadline),
+        };
+        for component in self.components.values() {
+            let error = match &component.reader {
+                Ok(watched) if watched.busy => &late,
+                Ok(_) => continue,
+                Err(error) => error,
+            };
+            let found = &component.found;
+            let source = self.root.join("sys/bus/pci/devices").join(&found.bdf);
+            let source = source.display().to_string();
+            shared
+                .judge(|engine| engine.miss(&found.bdf, found.kind, Moment::now(), &source, error));
+        }
+    }
+
+    fn waits_for_some(&self) -> bool {
+        self.components
+            .values()
+            .any(|component| component.reader.as_ref().is_ok_and(|watched| watched.busy))
+    }
+
+    /// Judges an answer, unless it is too old to say anything about now.
+    fn take(&mut self, shared: &Shared, answer: Answer) {
+        let (round, serial, sample) = match answer {
+            Answer::Looked {
+                round,
+                serial,
+                sample,
+            } => (round, serial, sample),
+            Answer::Listed(_) => {
+                // Too late for its round; the next listing is newer.
+                if let Some(lister) = &mut self.lister {
+                    lister.busy = false;
+                }
+                return;
+            }
+        };
+        let Some(component) = self.components.get_mut(&*sample.bdf) else {
+            return;
+        };
+        if component.serial != serial {
+            return;
+        }
+        if let Ok(watched) = &mut component.reader {
+            watched.busy = false;
+            if round != self.round {
+                watched.ask(self.round);
+                return;
+            }
+        }
+        shared.judge(|engine| engine.observe(*sample));
+    }
+}
+
+fn no_reader(error: &std::io::Error) -> ProbeError {
+    ProbeError::NoReader {
+        errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+    }
+}

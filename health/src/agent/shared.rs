@@ -1,0 +1,168 @@
+//! What the loop, the servers and the handle share.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+
+use super::Builder;
+use crate::facts::Kind;
+use crate::probe::ProbeError;
+use crate::probe::text;
+use crate::time::Moment;
+use crate::verdict::Transition;
+use crate::{Engine, Status, WaitError};
+
+/// Transitions that may wait for a subscriber; one that is further behind is let go.
+const BACKLOG: usize = 1024;
+
+/// The engine, and those who wait for what it says.
+pub(crate) struct Shared {
+    inner: Mutex<Inner>,
+    round_ended: Condvar,
+}
+
+struct Inner {
+    engine: Engine,
+    /// The status without what is asked of the engine and of the kernel at each snapshot.
+    base: Status,
+    subscribers: Vec<SyncSender<Transition>>,
+    closed: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(options: &Builder) -> Self {
+        let inner = Inner {
+            engine: Engine::new(options.settings.clone()),
+            base: options.empty_status(),
+            subscribers: Vec::new(),
+            closed: false,
+        };
+        Self {
+            inner: Mutex::new(inner),
+            round_ended: Condvar::new(),
+        }
+    }
+
+    /// No code that can panic runs under the lock, and all of it leaves a sound state.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the engine judge, and tells the subscribers what changed.
+    pub(crate) fn judge(&self, judge: impl FnOnce(&mut Engine) -> Vec<Transition>) {
+        let mut inner = self.lock();
+        let transitions = judge(&mut inner.engine);
+        for transition in transitions {
+            tracing::info!(
+                component = transition.component,
+                check = transition.check,
+                to = %transition.to,
+                reason = transition.reason,
+                "state changed"
+            );
+            inner
+                .subscribers
+                .retain(|subscriber| match subscriber.try_send(transition.clone()) {
+                    Ok(()) => true,
+                    Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+                });
+        }
+    }
+
+    /// Forgets a component in whose place something of another kind is now.
+    pub(crate) fn forget(&self, bdf: &str, kind: Kind) {
+        self.lock().engine.forget(bdf, kind);
+    }
+
+    /// Marks the end of a round.
+    pub(crate) fn end_round(&self, discovery_error: Option<&ProbeError>) {
+        let mut inner = self.lock();
+        inner.base.agent.rounds += 1;
+        inner.base.discovery_error = discovery_error.map(ToString::to_string);
+        drop(inner);
+        self.round_ended.notify_all();
+    }
+
+    /// Nothing new will come.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.subscribers.clear();
+        drop(inner);
+        self.round_ended.notify_all();
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.lock().status()
+    }
+
+    pub(crate) fn subscribe(&self) -> Receiver<Transition> {
+        let (sender, receiver) = sync_channel(BACKLOG);
+        let mut inner = self.lock();
+        if !inner.closed {
+            inner.subscribers.push(sender);
+        }
+        receiver
+    }
+
+    pub(crate) fn wait_until(
+        &self,
+        deadline: Duration,
+        mut condition: impl FnMut(&Status) -> bool,
+    ) -> Result<Status, WaitError> {
+        let start = Instant::now();
+        let mut inner = self.lock();
+        loop {
+            let status = inner.status();
+            if condition(&status) {
+                return Ok(status);
+            }
+            if inner.closed {
+                return Err(WaitError::Stopped);
+            }
+            let left = deadline.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(WaitError::Timeout { deadline });
+            }
+            let waited = self.round_ended.wait_timeout(inner, left);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Inner {
+    fn status(&self) -> Status {
+        let now = Moment::now();
+        let mut status = self.base.clone();
+        status.at_unix_ms = now.unix_ms;
+        status.agent.cpu_seconds = cpu_seconds();
+        status.agent.resident_bytes = resident_bytes();
+        status.components = self.engine.components(now);
+        status.transitions = self.engine.transitions().cloned().collect();
+        status
+    }
+}
+
+/// CPU time of this process; 0 when the kernel does not say.
+fn cpu_seconds() -> f64 {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return 0.0;
+    };
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0)).as_secs_f64()
+}
+
+/// Resident memory of this process; 0 when the kernel does not say.
+fn resident_bytes() -> u64 {
+    let pages = text::read("/proc/self/status".as_ref()).ok();
+    let kilobytes = pages.and_then(|status| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    });
+    kilobytes.unwrap_or(0).saturating_mul(1024)
+}

@@ -1,0 +1,83 @@
+//! Uncorrectable PCIe errors, by what the kernel's counters grow.
+
+use super::over_time::{Counter, Latch};
+use super::{Check, Finding, View};
+use crate::verdict::{Action, Evidence};
+
+/// The rule.
+#[derive(Debug, Default)]
+pub(super) struct AerUncorrectable {
+    fatal: Counter,
+    nonfatal: Counter,
+    latch: Latch,
+    recent: u64,
+    open: Option<Open>,
+}
+
+/// A fatal error that nothing has made good yet.
+#[derive(Debug)]
+struct Open {
+    /// Generation in which it was, of a chip that has such.
+    generation: Option<u32>,
+    evidence: Evidence,
+}
+
+impl Check for AerUncorrectable {
+    fn name(&self) -> &'static str {
+        "aer_uncorrectable"
+    }
+
+    fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
+        let reading = &view.facts.aer;
+        let Some(aer) = super::known(reading)? else {
+            return Ok(Finding::not_applicable(
+                "the kernel keeps no AER counters here: no capability, or the firmware owns it",
+            ));
+        };
+        let (Some(fatal), Some(nonfatal)) =
+            (self.fatal.step(aer.fatal), self.nonfatal.step(aer.nonfatal))
+        else {
+            return Ok(Finding::blind(
+                "seen once so far: what is new is not known yet",
+            ));
+        };
+        let vitals = view.vitals().ok().map(|(vitals, _)| vitals);
+        if fatal > 0 {
+            let found = format!("+{fatal}, total {}", aer.fatal);
+            self.open = Some(Open {
+                generation: vitals.map(|vitals| vitals.generation),
+                evidence: view.evidence("TOTAL_ERR_FATAL", found, "no increase", &reading.source),
+            });
+        } else if let (Some(open), Some(vitals)) = (&self.open, vitals)
+            && open
+                .generation
+                .is_some_and(|generation| vitals.generation != generation)
+            && vitals.self_test_passed()
+        {
+            self.open = None;
+        }
+        if nonfatal > 0 {
+            self.recent = nonfatal;
+        }
+        let latched = self.latch.update(
+            view.now.uptime,
+            nonfatal > 0,
+            nonfatal > 0,
+            view.settings.clear_after,
+        );
+        if let Some(open) = &self.open {
+            let reason = match view.facts.vitals {
+                Some(_) => "fatal PCIe error; no new life with a passed self-test since",
+                None => "fatal PCIe error; the function cannot prove that it is well again",
+            };
+            return Ok(Finding::unhealthy(reason, Action::Reset).with(open.evidence.clone()));
+        }
+        if latched {
+            let found = format!("+{}, total {}", self.recent, aer.nonfatal);
+            let evidence =
+                view.evidence("TOTAL_ERR_NONFATAL", found, "no increase", &reading.source);
+            return Ok(Finding::degraded("non-fatal PCIe error", Action::Watch).with(evidence));
+        }
+        Ok(Finding::healthy("none new"))
+    }
+}

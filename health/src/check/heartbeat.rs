@@ -1,0 +1,88 @@
+//! Heartbeat: a firmware that hangs cannot say so, its heartbeat can.
+
+use std::time::Duration;
+
+use auk_asic::State;
+
+use super::{Check, Finding, View};
+use crate::facts::PowerState;
+use crate::verdict::Action;
+
+/// The heartbeat counts at 10 Hz, so three seconds are thirty missed beats.
+const HUNG: Duration = Duration::from_secs(3);
+/// As many looks must agree, so that an agent that was itself stopped for a while blames nobody.
+const LOOKS: u32 = 3;
+
+/// The rule.
+#[derive(Debug, Default)]
+pub(super) struct Heartbeat {
+    /// The last count, when it came, and how often it was seen again.
+    last: Option<(u32, Duration, u32)>,
+    /// Since when it beats.
+    beating: Option<Duration>,
+    hung: bool,
+}
+
+impl Check for Heartbeat {
+    fn name(&self) -> &'static str {
+        "heartbeat"
+    }
+
+    fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
+        let (vitals, source) = view.vitals()?;
+        let now = view.now.uptime;
+        let power = *super::known(&view.facts.power_state)?;
+        if power != PowerState::D0 || vitals.state != State::Running {
+            self.last = None;
+            self.beating = None;
+            let reason = match power {
+                PowerState::D0 => format!("no heartbeat in firmware state {}", vitals.state),
+                _ => "no heartbeat outside D0".to_owned(),
+            };
+            // Asleep or restarting says nothing about the hang that was; the next beats do.
+            return Ok(match self.hung {
+                true => Finding::blind(reason),
+                false => Finding::not_applicable(reason),
+            });
+        }
+        let Some((count, since, looks)) = &mut self.last else {
+            self.last = Some((vitals.heartbeat, now, 0));
+            return Ok(Finding::blind(
+                "seen once so far: whether it beats is not known yet",
+            ));
+        };
+        if *count != vitals.heartbeat {
+            self.last = Some((vitals.heartbeat, now, 0));
+            return Ok(self.beat(now));
+        }
+        *looks = looks.saturating_add(1);
+        let still = now.saturating_sub(*since);
+        if *looks >= LOOKS && still >= HUNG {
+            self.hung = true;
+            self.beating = None;
+            let found = format!("{count} unchanged for {:.1} s", still.as_secs_f64());
+            let limit = format!("a change within {} s in D0 and Running", HUNG.as_secs());
+            let evidence = view.evidence("heartbeat", found, limit, source);
+            let reason = "the firmware hangs: its heartbeat stands still";
+            return Ok(Finding::unhealthy(reason, Action::Reset).with(evidence));
+        }
+        if self.hung || self.beating.is_none() {
+            return Ok(Finding::blind("no beat seen yet"));
+        }
+        Ok(Finding::healthy(format!(
+            "no beat for {:.1} s",
+            still.as_secs_f64()
+        )))
+    }
+}
+
+impl Heartbeat {
+    fn beat(&mut self, now: Duration) -> Finding {
+        let beating = now.saturating_sub(*self.beating.get_or_insert(now));
+        if self.hung && beating < HUNG {
+            return Finding::pending("it beats again, not long enough to trust it");
+        }
+        self.hung = false;
+        Finding::healthy("it beats")
+    }
+}

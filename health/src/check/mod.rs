@@ -1,0 +1,170 @@
+//! Rules, one file each: what is read, the limits with their reasons, and what follows.
+//!
+//! A check sees facts and time, and keeps what it needs of the past. It does no I/O and asks no
+//! clock. A new one is a file here and a line in [`for_kind`].
+
+mod aer_correctable;
+mod aer_uncorrectable;
+mod carrier;
+mod carrier_flaps;
+mod ecc_ce;
+mod ecc_ue;
+mod finding;
+mod firmware_state;
+mod heartbeat;
+mod last_fault;
+mod link;
+mod over_time;
+mod port_errors;
+mod port_speed;
+mod presence;
+mod self_test;
+mod temperature;
+mod throttle;
+
+use std::time::Duration;
+
+use auk_asic::vitals::Vitals;
+
+pub use finding::Finding;
+
+use crate::facts::{Facts, Kind, Port, Reading};
+use crate::time::Moment;
+use crate::verdict::Evidence;
+
+/// What all checks share, and a configuration may change.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long nothing bad may be seen before a degraded check is healthy again.
+    pub clear_after: Duration,
+    /// How long after the host's boot presence, carrier and link are not held against anybody:
+    /// links train late.
+    pub boot_grace: Duration,
+    /// The host's boot on the clock of [`Moment::uptime`]; `None` when it was long ago.
+    pub booted: Option<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            // Outlasts the pauses in a bad cable's errors.
+            clear_after: Duration::from_secs(600),
+            boot_grace: Duration::from_secs(300),
+            booted: None,
+        }
+    }
+}
+
+/// What a check sees.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The time of the look.
+    pub now: Moment,
+    /// What it saw.
+    pub facts: &'a Facts,
+    /// What all checks share.
+    pub settings: &'a Settings,
+}
+
+impl<'a> View<'a> {
+    /// Whether the host has only just booted.
+    #[must_use]
+    pub fn in_boot_grace(&self) -> bool {
+        self.settings
+            .booted
+            .is_some_and(|booted| self.now.uptime.saturating_sub(booted) < self.settings.boot_grace)
+    }
+
+    /// The vital signs, or the finding that they were not seen.
+    fn vitals(&self) -> Result<(&'a Vitals, &'a str), Finding> {
+        let reading = self
+            .facts
+            .vitals
+            .as_ref()
+            .ok_or_else(|| Finding::not_applicable("it has no vital signs"))?;
+        Ok((known(reading)?, &reading.source))
+    }
+
+    /// The port, or the finding that it was not seen.
+    fn port(&self) -> Result<(&'a Port, &'a str), Finding> {
+        let reading = self
+            .facts
+            .port
+            .as_ref()
+            .ok_or_else(|| Finding::not_applicable("it has no port"))?;
+        let port = known(reading)?.as_ref().ok_or_else(|| {
+            Finding::not_applicable(
+                "its interface is not here: in another network namespace, or without a driver",
+            )
+        })?;
+        Ok((port, &reading.source))
+    }
+
+    /// Evidence that was read in this look.
+    fn evidence(
+        &self,
+        what: &str,
+        found: impl ToString,
+        limit: impl ToString,
+        source: &str,
+    ) -> Evidence {
+        Evidence {
+            what: what.to_owned(),
+            found: found.to_string(),
+            limit: limit.to_string(),
+            source: source.to_owned(),
+            at_unix_ms: self.now.unix_ms,
+        }
+    }
+}
+
+/// The value of a reading, or the finding that it has none.
+fn known<T>(reading: &Reading<T>) -> Result<&T, Finding> {
+    reading
+        .value
+        .as_ref()
+        .map_err(|error| Finding::blind(error.to_string()))
+}
+
+/// One rule about one component.
+pub trait Check: Send {
+    /// Its name in verdicts and metrics.
+    fn name(&self) -> &'static str;
+
+    /// Judges a look.
+    ///
+    /// # Errors
+    /// A finding as well: the one that says why there is nothing to judge. Two ways out keep the
+    /// rules short; the engine treats both the same.
+    fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding>;
+}
+
+/// A fresh set of the checks for a kind of component.
+#[must_use]
+pub fn for_kind(kind: Kind) -> Vec<Box<dyn Check>> {
+    let mut checks: Vec<Box<dyn Check>> = vec![
+        Box::<presence::Presence>::default(),
+        Box::<link::Link>::default(),
+        Box::<aer_uncorrectable::AerUncorrectable>::default(),
+        Box::<aer_correctable::AerCorrectable>::default(),
+    ];
+    match kind {
+        Kind::Accelerator => checks.extend([
+            Box::<firmware_state::FirmwareState>::default() as Box<dyn Check>,
+            Box::<heartbeat::Heartbeat>::default(),
+            Box::<ecc_ue::EccUe>::default(),
+            Box::<ecc_ce::EccCe>::default(),
+            Box::<last_fault::LastFault>::default(),
+            Box::<self_test::SelfTestResult>::default(),
+            Box::<temperature::Temperature>::default(),
+            Box::<throttle::Throttling>::default(),
+        ]),
+        Kind::Nic => checks.extend([
+            Box::<carrier::Carrier>::default() as Box<dyn Check>,
+            Box::<carrier_flaps::CarrierFlaps>::default(),
+            Box::<port_speed::PortSpeed>::default(),
+            Box::<port_errors::PortErrorRates>::default(),
+        ]),
+    }
+    checks
+}

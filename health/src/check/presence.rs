@@ -1,0 +1,70 @@
+//! Presence: a component that was seen is still there.
+
+use super::{Check, Finding, View};
+use crate::facts;
+use crate::verdict::Action;
+
+/// A link that retrains, or a function that resets, reads as all ones for a moment; three looks,
+/// a second apart, outlast both. The same number of good ones takes it back.
+const READS: u32 = 3;
+
+/// The rule.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    seen: bool,
+    missed: u32,
+    gone: bool,
+    answered: u32,
+}
+
+impl Check for Presence {
+    fn name(&self) -> &'static str {
+        "presence"
+    }
+
+    fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
+        let reading = &view.facts.presence;
+        let (found, reason) = match super::known(reading)? {
+            facts::Presence::Present => return Ok(self.answered()),
+            facts::Presence::Absent => ("not listed", "the host does not list it any more"),
+            facts::Presence::AllOnes => (
+                "0xffffffff",
+                "it is listed and reads as all ones: off the bus",
+            ),
+        };
+        self.answered = 0;
+        self.missed = self.missed.saturating_add(1);
+        if !self.seen {
+            return Ok(Finding::pending(
+                "it has not answered since the agent started",
+            ));
+        }
+        if view.in_boot_grace() {
+            return Ok(Finding::pending(
+                "it does not answer, and the host has only just booted",
+            ));
+        }
+        if self.missed < READS {
+            let reason = format!("it does not answer, read {} of {READS}", self.missed);
+            return Ok(Finding::pending(reason));
+        }
+        self.gone = true;
+        let limit = format!("an answer in {READS} reads");
+        let evidence = view.evidence("vendor and device ID", found, limit, &reading.source);
+        Ok(Finding::unhealthy(reason, Action::Reboot).with(evidence))
+    }
+}
+
+impl Presence {
+    fn answered(&mut self) -> Finding {
+        self.seen = true;
+        self.missed = 0;
+        self.answered = self.answered.saturating_add(1);
+        if self.gone && self.answered < READS {
+            let reason = format!("it answers again, read {} of {READS}", self.answered);
+            return Finding::pending(reason);
+        }
+        self.gone = false;
+        Finding::healthy("it answers")
+    }
+}

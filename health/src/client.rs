@@ -1,0 +1,211 @@
+//! Asks the agent of a host for its status.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::Status;
+use crate::agent::socket_path;
+use crate::status::SCHEMA;
+
+/// A status of a host with hundreds of components is a few hundred KiB.
+const LIMIT: usize = 16 << 20;
+/// Least time for a read or write, as 0 would mean to wait for ever.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no agent answers at {socket}; start one with `auk agent`", socket = .socket.display())]
+    NoAgent {
+        /// Where it would.
+        socket: PathBuf,
+    },
+    /// The connection failed.
+    #[error("asking the agent at {socket} failed: {source}", socket = .socket.display())]
+    Io {
+        /// Where it answers.
+        socket: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// It did not answer in time.
+    #[error("the agent at {socket} did not answer within {deadline:?}", socket = .socket.display())]
+    Timeout {
+        /// Where it answers.
+        socket: PathBuf,
+        /// How long it was waited for.
+        deadline: Duration,
+    },
+    /// It answered with something else.
+    #[error("the agent at {socket} answered {found:?}, expected {expected}", socket = .socket.display())]
+    Malformed {
+        /// Where it answers.
+        socket: PathBuf,
+        /// What came, cut short.
+        found: String,
+        /// What should have come.
+        expected: &'static str,
+    },
+    /// It speaks another version.
+    #[error("the agent at {socket} speaks version {found} of the status, this program version {SCHEMA}; \
+         use the `auk` that the agent was started from", socket = .socket.display())]
+    Schema {
+        /// Where it answers.
+        socket: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+}
+
+/// Asks the agent of the host under `root` for its status.
+///
+/// # Errors
+/// When none runs, it does not answer by the deadline, or its answer is no status of this version.
+pub fn fetch_status(root: &Path, deadline: Duration) -> Result<Status, ClientError> {
+    let socket = socket_path(root);
+    let body = get(&socket, "/v1/status", deadline)?;
+    #[derive(serde::Deserialize)]
+    struct Version {
+        schema: u32,
+    }
+    let malformed = |error: serde_json::Error| ClientError::Malformed {
+        socket: socket.clone(),
+        found: error.to_string(),
+        expected: "a status document in JSON",
+    };
+    let version: Version = serde_json::from_slice(&body).map_err(malformed)?;
+    if version.schema != SCHEMA {
+        return Err(ClientError::Schema {
+            socket: socket.clone(),
+            found: version.schema,
+        });
+    }
+    serde_json::from_slice(&body).map_err(malformed)
+}
+
+/// Asks the agent of the host under `root` for its metrics.
+///
+/// # Errors
+/// As [`fetch_status`].
+pub fn fetch_metrics(root: &Path, deadline: Duration) -> Result<String, ClientError> {
+    let socket = socket_path(root);
+    let body = get(&socket, "/metrics", deadline)?;
+    String::from_utf8(body).map_err(|error| ClientError::Malformed {
+        socket,
+        found: error.to_string(),
+        expected: "metrics in UTF-8",
+    })
+}
+
+fn get(socket: &Path, path: &str, deadline: Duration) -> Result<Vec<u8>, ClientError> {
+    let start = Instant::now();
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent {
+            socket: socket.to_owned(),
+        },
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Timeout {
+            socket: socket.to_owned(),
+            deadline,
+        },
+        _ => ClientError::Io {
+            socket: socket.to_owned(),
+            source,
+        },
+    };
+    let left = || deadline.saturating_sub(start.elapsed()).max(TICK);
+    let mut stream = UnixStream::connect(socket).map_err(failed)?;
+    stream.set_write_timeout(Some(left())).map_err(failed)?;
+    // HTTP/1.0: the answer ends with the connection, and comes in one piece.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: auk\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(failed)?;
+
+    let mut answer = Vec::new();
+    let mut chunk = [0u8; 16 << 10];
+    loop {
+        if start.elapsed() >= deadline {
+            return Err(failed(io::ErrorKind::TimedOut.into()));
+        }
+        stream.set_read_timeout(Some(left())).map_err(failed)?;
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(read) => answer.extend_from_slice(&chunk[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+        if answer.len() > LIMIT {
+            return Err(ClientError::Malformed {
+                socket: socket.to_owned(),
+                found: format!("more than {LIMIT} bytes"),
+                expected: "a status document",
+            });
+        }
+    }
+    body(&answer)
+        .map(<[u8]>::to_vec)
+        .map_err(|found| ClientError::Malformed {
+            socket: socket.to_owned(),
+            found,
+            expected: "HTTP with status 200 and as much body as announced",
+        })
+}
+
+/// The body of an answer with status 200; else what it was, cut short.
+fn body(answer: &[u8]) -> Result<&[u8], String> {
+    const SHOWN: usize = 80;
+    let shown = || {
+        let start = answer.get(..SHOWN).unwrap_or(answer);
+        String::from_utf8_lossy(start).into_owned()
+    };
+    let end = answer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .ok_or_else(shown)?;
+    let (head, body) = answer.split_at(end + 4);
+    let head = std::str::from_utf8(head).map_err(|_| shown())?;
+    let mut lines = head.lines();
+    let code = lines.next().and_then(|line| line.split(' ').nth(1));
+    if !head.starts_with("HTTP/1.") || code != Some("200") {
+        return Err(shown());
+    }
+    let announced = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().ok())
+    });
+    match announced {
+        Some(Some(length)) if length != body.len() => {
+            Err(format!("{} bytes of body, {length} announced", body.len()))
+        }
+        Some(None) => Err(shown()),
+        _ => Ok(body),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_body_that_was_cut_short_is_refused() {
+        let answer = b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nabc";
+        assert!(body(answer).is_err());
+        let answer = b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc";
+        assert_eq!(body(answer), Ok(b"abc".as_slice()));
+    }
+
+    #[test]
+    fn any_code_but_200_is_refused() {
+        assert!(body(b"HTTP/1.1 404 Not Found\r\n\r\n").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_answer_or_an_error(bytes: Vec<u8>) {
+            let _ = body(&bytes);
+        }
+    }
+}

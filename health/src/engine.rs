@@ -1,0 +1,419 @@
+//! Judgement: facts and time go in, verdicts come out. Nothing here reads a file or a clock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::check::{self, Check, Finding, Settings, View};
+use crate::facts::{Aer, Facts, Holder, Identity, Kind, Link, Port};
+use crate::probe::ProbeError;
+use crate::probe::target::Sample;
+use crate::status::{ComponentStatus, VitalsStatus};
+use crate::time::{Moment, millis};
+use crate::verdict::{Action, Admission, Admit, HealthState, Recovery, Transition, Verdict};
+
+/// How long a component may go unseen before somebody is told: outlasts one reset.
+pub const UNSEEN_ALERT: Duration = Duration::from_secs(90);
+/// How long a component may go unseen and still be given jobs.
+pub const UNSEEN_HOLD: Duration = Duration::from_secs(300);
+/// Changes of state that are kept for the status document.
+const TRANSITIONS: usize = 128;
+
+/// The judgement over all components of a host.
+pub struct Engine {
+    settings: Settings,
+    components: BTreeMap<(Kind, String), Component>,
+    recent: VecDeque<Transition>,
+}
+
+struct Component {
+    bdf: String,
+    kind: Kind,
+    identity: Identity,
+    checks: Vec<Judged>,
+    state: HealthState,
+    since: Moment,
+    admission: Admission,
+    action: Action,
+    holder: Option<Holder>,
+    last_seen: Option<Moment>,
+    probe_failures: u64,
+    vitals: Option<VitalsStatus>,
+    link: Option<Link>,
+    aer: Option<Aer>,
+    port: Option<Port>,
+}
+
+struct Judged {
+    check: Box<dyn Check>,
+    finding: Finding,
+    since: Moment,
+    /// Since when it has not been seen; `None` while it is.
+    unseen: Option<Moment>,
+    /// Whether it has ever been seen.
+    ever_seen: bool,
+    stale: Option<String>,
+    recovered: Option<Recovery>,
+}
+
+impl Engine {
+    /// An engine that knows of nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            components: BTreeMap::new(),
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Takes a look into account, and gives the changes of state that follow.
+    pub fn observe(&mut self, sample: Sample) -> Vec<Transition> {
+        let key = (sample.kind, sample.bdf.to_string());
+        let at = sample.facts.at;
+        let replaced = self.components.get(&key).is_some_and(|component| {
+            let (old, new) = (&component.identity.serial, &sample.identity.serial);
+            matches!((old, new), (Some(old), Some(new)) if old != new)
+        });
+        if replaced {
+            // Another card in the same slot has no part in the verdicts of the former one.
+            self.components.remove(&key);
+        }
+        let component = self
+            .components
+            .entry(key)
+            .or_insert_with_key(|(kind, bdf)| Component::new(*kind, bdf.clone(), at));
+        let transitions = component.observe(&self.settings, sample);
+        for transition in &transitions {
+            if self.recent.len() == TRANSITIONS {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(transition.clone());
+        }
+        transitions
+    }
+
+    /// Takes into account that a component could not be looked at.
+    pub fn miss(
+        &mut self,
+        bdf: &str,
+        kind: Kind,
+        at: Moment,
+        source: &str,
+        error: &ProbeError,
+    ) -> Vec<Transition> {
+        let identity = self
+            .components
+            .get(&(kind, bdf.to_owned()))
+            .map(|component| component.identity.clone())
+            .unwrap_or_default();
+        let facts = Facts::blind(at, kind, &source.into(), error);
+        self.observe(Sample {
+            bdf: bdf.into(),
+            kind,
+            identity,
+            facts,
+        })
+    }
+
+    /// Forgets a component in whose place something of another kind is now.
+    pub fn forget(&mut self, bdf: &str, kind: Kind) {
+        self.components.remove(&(kind, bdf.to_owned()));
+    }
+
+    /// The components, for the status document.
+    #[must_use]
+    pub fn components(&self, now: Moment) -> Vec<ComponentStatus> {
+        self.components
+            .values()
+            .map(|component| component.status(now))
+            .collect()
+    }
+
+    /// The last changes of state, oldest first.
+    pub fn transitions(&self) -> impl Iterator<Item = &Transition> {
+        self.recent.iter()
+    }
+}
+
+impl Component {
+    fn new(kind: Kind, bdf: String, at: Moment) -> Self {
+        let unseen = |check| Judged {
+            check,
+            finding: Finding::blind("no data yet"),
+            since: at,
+            unseen: Some(at),
+            ever_seen: false,
+            stale: None,
+            recovered: None,
+        };
+        Self {
+            bdf,
+            kind,
+            identity: Identity::default(),
+            checks: check::for_kind(kind).into_iter().map(unseen).collect(),
+            state: HealthState::Unobservable,
+            since: at,
+            admission: Admission {
+                answer: Admit::Hold,
+                reason: "no data yet".to_owned(),
+            },
+            action: Action::None,
+            holder: None,
+            last_seen: None,
+            probe_failures: 0,
+            vitals: None,
+            link: None,
+            aer: None,
+            port: None,
+        }
+    }
+
+    fn observe(&mut self, settings: &Settings, sample: Sample) -> Vec<Transition> {
+        let Sample {
+            identity, facts, ..
+        } = sample;
+        let at = facts.at;
+        let first = self.last_seen.is_none();
+        self.identity.update(identity);
+        self.keep(&facts);
+
+        let view = View {
+            now: at,
+            facts: &facts,
+            settings,
+        };
+        let mut transitions = Vec::new();
+        for judged in &mut self.checks {
+            if let Some((from, to)) = judged.judge(&view) {
+                transitions.push(Transition {
+                    at_unix_ms: at.unix_ms,
+                    component: self.bdf.clone(),
+                    serial: self.identity.serial.clone(),
+                    check: Some(judged.check.name().to_owned()),
+                    from: Some(from),
+                    to,
+                    reason: judged.finding.reason.clone(),
+                    evidence: judged.finding.evidence.clone(),
+                });
+            }
+        }
+        let (state, reason, action) = self.worst(at);
+        self.admission = self.admit(at, state, &reason);
+        self.action = action;
+        if state != self.state || first {
+            let evidence = self
+                .checks
+                .iter()
+                .find(|judged| judged.finding.state == state)
+                .map(|judged| judged.finding.evidence.clone())
+                .unwrap_or_default();
+            transitions.push(Transition {
+                at_unix_ms: at.unix_ms,
+                component: self.bdf.clone(),
+                serial: self.identity.serial.clone(),
+                check: None,
+                from: (!first).then_some(self.state),
+                to: state,
+                reason,
+                evidence,
+            });
+            self.state = state;
+            self.since = at;
+        }
+        transitions
+    }
+
+    /// Remembers what was seen, for the status document.
+    fn keep(&mut self, facts: &Facts) {
+        self.probe_failures = self.probe_failures.saturating_add(facts.failures());
+        if facts.presence.value.is_ok() {
+            self.last_seen = Some(facts.at);
+            self.holder.clone_from(&facts.holder);
+        }
+        if let Some(vitals) = facts
+            .vitals
+            .as_ref()
+            .and_then(|reading| reading.value.as_ref().ok())
+        {
+            self.vitals = Some(vitals.into());
+        }
+        if let Ok(link) = facts.link.value {
+            self.link = Some(link);
+        }
+        if let Ok(aer) = facts.aer.value {
+            self.aer = aer;
+        }
+        if let Some(port) = facts
+            .port
+            .as_ref()
+            .and_then(|reading| reading.value.as_ref().ok())
+        {
+            self.port = *port;
+        }
+    }
+
+    /// The worst state of the checks that count, its reason, and the strongest action of all.
+    fn worst(&self, at: Moment) -> (HealthState, String, Action) {
+        let counting = || self.checks.iter().filter(|judged| judged.finding.counts);
+        let worst = counting().rev().max_by_key(|judged| judged.finding.state);
+        let (state, reason) = match worst {
+            Some(judged) if judged.finding.state != HealthState::Healthy => (
+                judged.finding.state,
+                format!("{}: {}", judged.check.name(), judged.finding.reason),
+            ),
+            Some(_) => (HealthState::Healthy, self.last_recovery()),
+            None => (
+                HealthState::Unobservable,
+                "no check has anything to judge".to_owned(),
+            ),
+        };
+        let long_unseen = counting().any(|judged| {
+            judged
+                .unseen
+                .is_some_and(|since| at.since(since) >= UNSEEN_ALERT)
+        });
+        let least = if long_unseen {
+            Action::Watch
+        } else {
+            Action::None
+        };
+        let action = counting()
+            .map(|judged| judged.finding.action)
+            .fold(least, Ord::max);
+        (state, reason, action)
+    }
+
+    fn last_recovery(&self) -> String {
+        let latest = self
+            .checks
+            .iter()
+            .filter_map(|judged| Some((judged.check.name(), judged.recovered.as_ref()?)))
+            .max_by_key(|(_, recovery)| recovery.at_unix_ms);
+        match latest {
+            Some((check, recovery)) => format!("{check}: {}", recovery.reason),
+            None => "all checks are healthy".to_owned(),
+        }
+    }
+
+    fn admit(&self, at: Moment, state: HealthState, reason: &str) -> Admission {
+        if state == HealthState::Unhealthy {
+            return Admission {
+                answer: Admit::No,
+                reason: reason.to_owned(),
+            };
+        }
+        let held = self.checks.iter().find_map(|judged| {
+            let name = judged.check.name();
+            let finding = &judged.finding;
+            if finding.hold {
+                return Some(format!("{name}: {}", finding.reason));
+            }
+            let unseen = judged.unseen.filter(|_| finding.counts)?;
+            if !judged.ever_seen {
+                return Some(format!("{name}: never seen so far: {}", finding.reason));
+            }
+            let age = at.since(unseen);
+            (age >= UNSEEN_HOLD).then(|| {
+                format!(
+                    "{name}: not seen for {} s: {}",
+                    age.as_secs(),
+                    finding.reason
+                )
+            })
+        });
+        match held {
+            Some(reason) => Admission {
+                answer: Admit::Hold,
+                reason,
+            },
+            None => Admission {
+                answer: Admit::Yes,
+                reason: reason.to_owned(),
+            },
+        }
+    }
+
+    fn status(&self, now: Moment) -> ComponentStatus {
+        ComponentStatus {
+            bdf: self.bdf.clone(),
+            kind: self.kind,
+            identity: self.identity.clone(),
+            state: self.state,
+            since_unix_ms: self.since.unix_ms,
+            admission: self.admission.clone(),
+            action: self.action,
+            holder: self.holder.clone(),
+            sample_age_ms: self.last_seen.map(|seen| millis(now.since(seen))),
+            probe_failures: self.probe_failures,
+            vitals: self.vitals.clone(),
+            link: self.link,
+            aer: self.aer,
+            port: self.port,
+            verdicts: self.checks.iter().map(Judged::verdict).collect(),
+        }
+    }
+}
+
+impl Identity {
+    /// Takes what is newly known; what can no longer be read stays known.
+    fn update(&mut self, new: Self) {
+        if !new.pci_id.is_empty() {
+            self.pci_id = new.pci_id;
+            self.interface = new.interface;
+        }
+        self.serial = new.serial.or_else(|| self.serial.take());
+        self.slot = new.slot.or_else(|| self.slot.take());
+        self.upstream = new.upstream.or_else(|| self.upstream.take());
+    }
+}
+
+impl Judged {
+    /// Judges a look; the change of state, if there is one.
+    fn judge(&mut self, view: &View<'_>) -> Option<(HealthState, HealthState)> {
+        let finding = self.check.judge(view).unwrap_or_else(|finding| finding);
+        let from = self.finding.state;
+        let blind = finding.counts && finding.state == HealthState::Unobservable;
+        if finding.state == HealthState::Unobservable {
+            self.unseen.get_or_insert(view.now);
+        } else {
+            self.unseen = None;
+            self.ever_seen = true;
+        }
+        // Trouble that was seen stands until something better is; not seeing is nothing better.
+        if blind && from >= HealthState::Degraded {
+            self.finding.hold |= finding.hold;
+            self.stale = Some(finding.reason);
+            return None;
+        }
+        self.stale = None;
+        let to = finding.state;
+        self.finding = finding;
+        if from == to {
+            return None;
+        }
+        self.since = view.now;
+        if to == HealthState::Healthy && from >= HealthState::Degraded {
+            self.recovered = Some(Recovery {
+                from,
+                reason: self.finding.reason.clone(),
+                at_unix_ms: view.now.unix_ms,
+            });
+        }
+        Some((from, to))
+    }
+
+    fn verdict(&self) -> Verdict {
+        Verdict {
+            check: self.check.name().to_owned(),
+            state: self.finding.state,
+            since_unix_ms: self.since.unix_ms,
+            reason: self.finding.reason.clone(),
+            evidence: self.finding.evidence.clone(),
+            action: self.finding.action,
+            confidence: self.finding.confidence,
+            counts: self.finding.counts,
+            stale: self.stale.clone(),
+            recovered: self.recovered.clone(),
+        }
+    }
+}

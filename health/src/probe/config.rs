@@ -1,0 +1,159 @@
+//! Config space through sysfs: aligned dwords, as few as it takes.
+//!
+//! The kernel serves a user's config read a dword at a time under a lock that the whole host
+//! shares, and each dword is a transaction on the bus. So reads are counted.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use auk_asic::config::{SIZE, header};
+
+use super::ProbeError;
+
+/// Where extended capabilities begin, PCI Express Base Specification 6.0, section 7.6.
+const EXTENDED: u16 = 0x100;
+/// Extended capabilities are dword-aligned and do not overlap, so a longer list has a loop in it.
+const MOST_CAPABILITIES: usize = (SIZE - EXTENDED as usize) / 4;
+
+/// The config space of one function, opened for one look.
+#[derive(Debug)]
+pub struct ConfigSpace {
+    file: File,
+    path: PathBuf,
+    dwords: Cell<u32>,
+}
+
+impl ConfigSpace {
+    /// Opens the `config` file of a function's directory.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(function: &Path) -> Result<Self, ProbeError> {
+        let path = function.join("config");
+        let opened = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path);
+        match opened {
+            Ok(file) => Ok(Self {
+                file,
+                path,
+                dwords: Cell::new(0),
+            }),
+            Err(error) => Err(ProbeError::io(&path, &error)),
+        }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Dwords that were asked for since it was opened.
+    #[must_use]
+    pub fn dwords_read(&self) -> u32 {
+        self.dwords.get()
+    }
+
+    /// Reads consecutive dwords; the kernel reads them in ascending order.
+    ///
+    /// # Errors
+    /// When the range leaves config space or what the kernel shows of it, or the read fails.
+    pub fn read<const N: usize>(&self, offset: u16) -> Result<[u32; N], ProbeError> {
+        let mut bytes = [[0u8; 4]; N];
+        let needed = u64::from(offset) + 4 * N as u64;
+        if !offset.is_multiple_of(4) || needed > SIZE as u64 {
+            return Err(self.short(SIZE as u64, needed));
+        }
+        let count = u32::try_from(N).unwrap_or(u32::MAX);
+        self.dwords.set(self.dwords.get().saturating_add(count));
+        let flat = bytes.as_flattened_mut();
+        let mut done = 0;
+        while done < flat.len() {
+            let at = u64::from(offset) + done as u64;
+            match self.file.read_at(&mut flat[done..], at) {
+                Ok(0) => return Err(self.short(at, needed)),
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ProbeError::io(&self.path, &error)),
+            }
+        }
+        Ok(bytes.map(u32::from_le_bytes))
+    }
+
+    /// Reads one dword.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn dword(&self, offset: u16) -> Result<u32, ProbeError> {
+        let [value] = self.read(offset)?;
+        Ok(value)
+    }
+
+    /// Reads the vendor and device dword, which says whether anybody answers.
+    ///
+    /// # Errors
+    /// [`ProbeError::AllOnes`] when nobody does, and as [`read`](Self::read).
+    pub fn answer(&self) -> Result<u32, ProbeError> {
+        match self.dword(header::VENDOR)? {
+            u32::MAX => Err(ProbeError::AllOnes {
+                path: self.path.display().to_string(),
+            }),
+            value => Ok(value),
+        }
+    }
+
+    /// Offsets of the extended capabilities with an ID, for which `wanted` says yes.
+    ///
+    /// # Errors
+    /// When the list leaves its bounds or runs in a circle, and as [`read`](Self::read).
+    pub fn find_extended(
+        &self,
+        id: u16,
+        mut wanted: impl FnMut(&Self, u16) -> Result<bool, ProbeError>,
+    ) -> Result<Option<u16>, ProbeError> {
+        let mut offset = EXTENDED;
+        for _ in 0..MOST_CAPABILITIES {
+            let word = self.dword(offset)?;
+            if word == u32::MAX {
+                return Err(ProbeError::AllOnes {
+                    path: self.path.display().to_string(),
+                });
+            }
+            let [low, high] = [word & 0xFFFF, word >> 20];
+            if low == u32::from(id) && wanted(self, offset)? {
+                return Ok(Some(offset));
+            }
+            // 12 bits by the shift, and the two lowest are reserved (section 7.6.3).
+            let next = u16::try_from(high).unwrap_or(0) & 0xFFC;
+            if next == 0 {
+                return Ok(None);
+            }
+            if next < EXTENDED {
+                return Err(self.bad_list(&format!("next {next:#x} at {offset:#x}")));
+            }
+            offset = next;
+        }
+        Err(self.bad_list("a list that runs in a circle"))
+    }
+
+    fn short(&self, found: u64, needed: u64) -> ProbeError {
+        ProbeError::Short {
+            path: self.path.display().to_string(),
+            found,
+            needed,
+        }
+    }
+
+    fn bad_list(&self, found: &str) -> ProbeError {
+        ProbeError::malformed(
+            &self.path,
+            found,
+            "a list of extended capabilities from 0x100 on",
+        )
+    }
+}

@@ -1,0 +1,144 @@
+//! Which accelerators and NICs a host has.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use auk_asic::ident::{Model, VENDOR};
+
+use super::{ProbeError, text};
+use crate::facts::Kind;
+
+/// A function worth watching.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Address, as sysfs writes it.
+    pub bdf: String,
+    /// What it is.
+    pub kind: Kind,
+    /// PCI vendor and device ID, `1ae5:a100`.
+    pub pci_id: String,
+    /// Its network interface.
+    pub interface: Option<String>,
+}
+
+/// Whether a name is a PCI address in full, `0000:01:00.0`.
+#[must_use]
+pub fn is_bdf(name: &str) -> bool {
+    let mut parts = name.splitn(3, ':');
+    let hex = |part: Option<&str>, least: usize, most: usize| {
+        part.is_some_and(|part| {
+            (least..=most).contains(&part.len())
+                && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+    };
+    // Domains beyond 16 bits exist: VMD has them.
+    if !hex(parts.next(), 4, 8) || !hex(parts.next(), 2, 2) {
+        return false;
+    }
+    let Some((device, function)) = parts.next().and_then(|rest| rest.split_once('.')) else {
+        return false;
+    };
+    hex(Some(device), 2, 2) && matches!(function.as_bytes(), [b'0'..=b'7'])
+}
+
+/// Lists a host's accelerators and NICs by address. Virtual functions are left out: the physical
+/// one has the link, the counters and the port.
+///
+/// # Errors
+/// When the list of devices cannot be read; a host without PCI has an empty one.
+pub fn discover(root: &Path) -> Result<Vec<Found>, ProbeError> {
+    let ports = interfaces(root)?;
+    let directory = root.join("sys/bus/pci/devices");
+    let mut found = Vec::new();
+    for bdf in names(&directory)? {
+        if !is_bdf(&bdf) {
+            continue;
+        }
+        let function = directory.join(&bdf);
+        // A device may leave between the listing and this; the next round lists it no more.
+        let (Ok(vendor), Ok(device)) = (
+            text::hexadecimal(&function.join("vendor")),
+            text::hexadecimal(&function.join("device")),
+        ) else {
+            continue;
+        };
+        let accelerator = vendor == u32::from(VENDOR)
+            && u16::try_from(device).is_ok_and(|device| Model::parse(device).is_ok());
+        let interface = ports
+            .iter()
+            .find(|(owner, _)| *owner == bdf)
+            .map(|(_, name)| name.clone());
+        let kind = match (accelerator, &interface) {
+            (true, _) => Kind::Accelerator,
+            (false, Some(_)) => Kind::Nic,
+            (false, None) => continue,
+        };
+        if function.join("physfn").exists() {
+            continue;
+        }
+        found.push(Found {
+            bdf,
+            kind,
+            pci_id: format!("{vendor:04x}:{device:04x}"),
+            interface,
+        });
+    }
+    Ok(found)
+}
+
+/// Interfaces with the address of the function that they belong to.
+fn interfaces(root: &Path) -> Result<Vec<(String, String)>, ProbeError> {
+    let directory = root.join("sys/class/net");
+    let owned = |name: String| {
+        let target = fs::read_link(directory.join(&name)).ok()?;
+        Some((owner(&target)?, name))
+    };
+    Ok(names(&directory)?.into_iter().filter_map(owned).collect())
+}
+
+/// The last PCI address in a device path; a virtual interface has none.
+fn owner(path: &Path) -> Option<String> {
+    path.iter()
+        .rev()
+        .filter_map(|part| part.to_str())
+        .find(|part| is_bdf(part))
+        .map(str::to_owned)
+}
+
+/// Names in a directory, in order; none when it is not there.
+fn names(directory: &Path) -> Result<Vec<String>, ProbeError> {
+    let failed = |error: &io::Error| ProbeError::io(directory, error);
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(&error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| failed(&error))?;
+        // Names that are not UTF-8 are not the kernel's.
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The directory of the port above a function, from where its link in `sys/bus/pci` leads.
+#[must_use]
+pub(crate) fn upstream(function: &Path) -> Option<PathBuf> {
+    let real = fs::canonicalize(function).ok()?;
+    let parent = real.parent()?;
+    is_bdf(parent.file_name()?.to_str()?).then(|| parent.to_owned())
+}
+
+/// The physical slot of a function: `sys/bus/pci/slots/*/address` has its address without the
+/// function number.
+#[must_use]
+pub(crate) fn slot(root: &Path, bdf: &str) -> Option<String> {
+    let (device, _) = bdf.rsplit_once('.')?;
+    let directory = root.join("sys/bus/pci/slots");
+    names(&directory).ok()?.into_iter().find(|name| {
+        text::read(&directory.join(name).join("address")).is_ok_and(|address| address == device)
+    })
+}

@@ -1,0 +1,74 @@
+//! Who has a chip open: the lease file and the kernel's list of locks.
+//!
+//! The lease is an exclusive `flock` on `run/auk/lease/BDF`. Trying to take it, even for a moment,
+//! could make a job's open fail, so the agent looks it up in `/proc/locks` instead.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::text;
+use crate::facts::Holder;
+
+/// The list grows with the locks of the whole host.
+const LOCKS_LIMIT: u64 = 1 << 20;
+
+/// The holder of a lease; `None` when it is free or that cannot be told.
+pub(crate) fn holder(lease: &Path) -> Option<Holder> {
+    let inode = fs::metadata(lease).ok()?.ino();
+    let mut holder: Holder = serde_json::from_str(&text::read(lease).ok()?).ok()?;
+    let mut locks = String::new();
+    fs::File::open("/proc/locks")
+        .ok()?
+        .take(LOCKS_LIMIT)
+        .read_to_string(&mut locks)
+        .ok()?;
+    if !is_locked(&locks, inode, holder.pid) {
+        return None;
+    }
+    holder.cgroup = text::read(Path::new(&format!("/proc/{}/cgroup", holder.pid)))
+        .ok()
+        .and_then(|contents| contents.strip_prefix("0::").map(str::to_owned));
+    Some(holder)
+}
+
+/// Whether the list has an exclusive `flock` of this process on this inode. The device number is
+/// not compared: a stacked file system shows another one to `stat` than the lock has.
+fn is_locked(locks: &str, inode: u64, pid: u32) -> bool {
+    locks.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let class = fields.next();
+        let mode = fields.nth(1);
+        let owner = fields.next().and_then(|field| field.parse().ok());
+        let file = fields
+            .next()
+            .and_then(|field| field.rsplit(':').next()?.parse().ok());
+        class == Some("FLOCK") && mode == Some("WRITE") && owner == Some(pid) && file == Some(inode)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCKS: &str = "1: POSIX  ADVISORY  READ  310 00:15:99 0 EOF\n\
+                         2: FLOCK  ADVISORY  WRITE 4711 08:01:12345 0 EOF\n\
+                         2: -> FLOCK  ADVISORY  WRITE 4712 08:01:12345 0 EOF\n";
+
+    #[test]
+    fn a_lock_is_found_by_inode_and_process() {
+        assert!(is_locked(LOCKS, 12345, 4711));
+    }
+
+    #[test]
+    fn a_process_that_waits_for_the_lock_does_not_hold_it() {
+        assert!(!is_locked(LOCKS, 12345, 4712));
+    }
+
+    #[test]
+    fn a_leftover_file_is_free() {
+        assert!(!is_locked(LOCKS, 777, 4711));
+        assert!(!is_locked("", 12345, 4711));
+    }
+}

@@ -1,0 +1,77 @@
+//! The PCIe link: `current_link_speed`, `current_link_width` and their `max_` twins.
+
+use std::path::Path;
+
+use super::{ProbeError, text};
+use crate::facts::{Link, LinkRate};
+
+/// Reads a function's link. What it could be is bounded by the port above, so that a fast card in
+/// a slow slot is not held against the card.
+///
+/// # Errors
+/// When a file is missing or holds what no kernel writes.
+pub fn read(function: &Path, upstream: Option<&Path>) -> Result<Link, ProbeError> {
+    let current = rate(function, "current_link_speed", "current_link_width")?;
+    let own = rate(function, "max_link_speed", "max_link_width")?;
+    let port = match upstream {
+        Some(port) => text::optional(rate(port, "max_link_speed", "max_link_width"))?.flatten(),
+        None => None,
+    };
+    let max = match (own, port) {
+        (Some(own), Some(port)) => Some(LinkRate {
+            megatransfers: own.megatransfers.min(port.megatransfers),
+            width: own.width.min(port.width),
+        }),
+        (own, _) => own,
+    };
+    Ok(Link { current, max })
+}
+
+fn rate(function: &Path, speed: &str, width: &str) -> Result<Option<LinkRate>, ProbeError> {
+    let path = function.join(speed);
+    let contents = text::read(&path)?;
+    let speed = parse_speed(&contents).ok_or_else(|| {
+        ProbeError::malformed(&path, &contents, "a speed as 32.0 GT/s PCIe, or Unknown")
+    })?;
+    let path = function.join(width);
+    let contents = text::read(&path)?;
+    let width = parse_width(&contents).ok_or_else(|| {
+        ProbeError::malformed(&path, &contents, "a number of lanes up to 32, or 0 or 255")
+    })?;
+    Ok(speed.zip(width).map(|(megatransfers, width)| LinkRate {
+        megatransfers,
+        width,
+    }))
+}
+
+/// Mega-transfers a second of `32.0 GT/s PCIe`; the inner `None` is `Unknown`. The outer `None` is
+/// no speed at all.
+#[must_use]
+pub fn parse_speed(contents: &str) -> Option<Option<u32>> {
+    if contents.starts_with("Unknown") {
+        return Some(None);
+    }
+    let (number, unit) = contents.split_once(' ')?;
+    if !unit.starts_with("GT/s") {
+        return None;
+    }
+    let (whole, tenths) = number.split_once('.').unwrap_or((number, "0"));
+    let [digit @ b'0'..=b'9'] = tenths.as_bytes() else {
+        return None;
+    };
+    let whole: u32 = whole.parse().ok()?;
+    let value = whole
+        .checked_mul(1000)?
+        .checked_add(u32::from(digit - b'0') * 100)?;
+    Some((value > 0).then_some(value))
+}
+
+/// Lanes; the inner `None` is 0 or 255, which is a link that is down or not there.
+#[must_use]
+pub fn parse_width(contents: &str) -> Option<Option<u32>> {
+    match contents.parse().ok()? {
+        0 | 255 => Some(None),
+        lanes @ 1..=32 => Some(Some(lanes)),
+        _ => None,
+    }
+}

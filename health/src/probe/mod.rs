@@ -1,0 +1,16 @@
+//! Readers: they turn files into facts and judge nothing. Whatever a file holds, the answer is a
+//! value or a [`ProbeError`].
+
+pub mod aer;
+pub mod config;
+pub mod discover;
+mod error;
+mod lease;
+pub mod link;
+pub mod port;
+pub(crate) mod reader;
+pub mod target;
+pub(crate) mod text;
+pub mod vitals;
+
+pub use error::ProbeError;

@@ -1,0 +1,77 @@
+//! A network port: `/sys/class/net/*`.
+
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::{ProbeError, text};
+use crate::facts::{Port, PortErrors};
+
+/// `IFF_UP`, include/uapi/linux/if.h.
+const IFF_UP: u32 = 1;
+
+/// Reads a port; `None` when its interface is not there (moved to another network namespace, or
+/// the driver is not bound).
+///
+/// # Errors
+/// When a file is there and holds what no kernel writes, or cannot be read.
+pub fn read(interface: &Path) -> Result<Option<Port>, ProbeError> {
+    // Each interface has this one, whatever its driver.
+    if text::optional(text::read(&interface.join("operstate")))?.is_none() {
+        return Ok(None);
+    }
+    let count = |file: &str| text::optional(text::number::<u64>(&interface.join(file), "a count"));
+    Ok(Some(Port {
+        admin_up: admin_up(interface)?,
+        carrier: carrier(interface)?,
+        carrier_up: count("carrier_up_count")?,
+        carrier_down: count("carrier_down_count")?,
+        speed_mbit: speed(interface)?,
+        errors: PortErrors {
+            rx: count("statistics/rx_errors")?,
+            tx: count("statistics/tx_errors")?,
+            rx_crc: count("statistics/rx_crc_errors")?,
+        },
+    }))
+}
+
+fn admin_up(interface: &Path) -> Result<Option<bool>, ProbeError> {
+    let flags = text::optional(text::hexadecimal(&interface.join("flags")))?;
+    Ok(flags.map(|flags| flags & IFF_UP != 0))
+}
+
+/// Of an interface that is down the kernel answers EINVAL.
+fn carrier(interface: &Path) -> Result<Option<bool>, ProbeError> {
+    let path = interface.join("carrier");
+    match text::read(&path) {
+        Ok(contents) => match contents.as_str() {
+            "0" => Ok(Some(false)),
+            "1" => Ok(Some(true)),
+            _ => Err(ProbeError::malformed(&path, &contents, "0 or 1")),
+        },
+        Err(ProbeError::Io {
+            errno: Errno::EINVAL,
+            ..
+        }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Without a carrier the kernel answers EINVAL, -1 or 4294967295, as the driver has it.
+fn speed(interface: &Path) -> Result<Option<u64>, ProbeError> {
+    let path = interface.join("speed");
+    match text::optional(text::number::<i64>(&path, "a speed in Mbit/s, or -1")) {
+        Ok(speed) => Ok(speed.and_then(known_speed)),
+        Err(ProbeError::Io {
+            errno: Errno::EINVAL | Errno::EOPNOTSUPP,
+            ..
+        }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn known_speed(mbit: i64) -> Option<u64> {
+    u64::try_from(mbit)
+        .ok()
+        .filter(|&mbit| mbit > 0 && mbit < u64::from(u32::MAX))
+}

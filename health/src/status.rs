@@ -1,0 +1,190 @@
+//! The status document: what `/v1/status` serves and `auk status` reads.
+
+use auk_asic::vitals::Vitals;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::{Aer, Holder, Identity, Kind, Link, Port};
+use crate::verdict::{Action, Admission, HealthState, Transition, Verdict};
+
+/// Version of [`Status`]; a new field does not change it, a changed meaning does.
+pub const SCHEMA: u32 = 1;
+
+/// All that the agent knows at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Unix time in milliseconds of the snapshot.
+    pub at_unix_ms: u64,
+    /// The agent itself.
+    pub agent: AgentStatus,
+    /// Why the host's devices could not be listed at the last try.
+    pub discovery_error: Option<String>,
+    /// Components by address, accelerators first.
+    pub components: Vec<ComponentStatus>,
+    /// The last changes of state, oldest first.
+    pub transitions: Vec<Transition>,
+}
+
+impl Status {
+    /// The component at an address.
+    #[must_use]
+    pub fn component(&self, bdf: &str) -> Option<&ComponentStatus> {
+        self.components
+            .iter()
+            .find(|component| component.bdf == bdf)
+    }
+}
+
+/// The agent's own state and cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Version of the program.
+    pub version: String,
+    /// Process.
+    pub pid: u32,
+    /// The directory that stands for `/`.
+    pub root: String,
+    /// Unix time in milliseconds at which it started.
+    pub started_unix_ms: u64,
+    /// Milliseconds between two looks.
+    pub interval_ms: u64,
+    /// Rounds of looks that ended.
+    pub rounds: u64,
+    /// CPU time of the whole process in seconds.
+    pub cpu_seconds: f64,
+    /// Resident memory of the whole process in bytes.
+    pub resident_bytes: u64,
+}
+
+/// One component.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComponentStatus {
+    /// PCI address.
+    pub bdf: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Who it is.
+    pub identity: Identity,
+    /// The worst that its checks say.
+    pub state: HealthState,
+    /// Unix time in milliseconds since which it is in that state.
+    pub since_unix_ms: u64,
+    /// May a new job start on it?
+    pub admission: Admission,
+    /// What to do.
+    pub action: Action,
+    /// Who has it open.
+    pub holder: Option<Holder>,
+    /// Milliseconds since the last look that saw anything; `None` before the first.
+    pub sample_age_ms: Option<u64>,
+    /// Readings that failed since the agent started.
+    pub probe_failures: u64,
+    /// Vital signs of the last look that saw them.
+    pub vitals: Option<VitalsStatus>,
+    /// Link of the last look that saw it.
+    pub link: Option<Link>,
+    /// AER counters of the last look that saw them.
+    pub aer: Option<Aer>,
+    /// Port of the last look that saw it.
+    pub port: Option<Port>,
+    /// What each check says.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl ComponentStatus {
+    /// The verdict of a check.
+    #[must_use]
+    pub fn verdict(&self, check: &str) -> Option<&Verdict> {
+        self.verdicts.iter().find(|verdict| verdict.check == check)
+    }
+}
+
+/// Vital signs in base units.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VitalsStatus {
+    /// Firmware state.
+    pub state: String,
+    /// The current fault.
+    pub fault: Option<String>,
+    /// Starts of the firmware since power-on.
+    pub generation: u32,
+    /// The last fault since power-on.
+    pub last_fault: Option<String>,
+    /// Generation that it was in.
+    pub last_fault_generation: Option<u32>,
+    /// Outcome of the last self-test.
+    pub self_test: String,
+    /// Generation in which it ended.
+    pub self_test_generation: u32,
+    /// Die temperature in degrees Celsius.
+    pub die_celsius: f64,
+    /// Memory temperature in degrees Celsius.
+    pub memory_celsius: f64,
+    /// Throttle point in degrees Celsius.
+    pub throttle_celsius: f64,
+    /// Shutdown point in degrees Celsius.
+    pub shutdown_celsius: f64,
+    /// Board power in watts.
+    pub power_watts: f64,
+    /// Power limit in watts.
+    pub power_limit_watts: f64,
+    /// Reasons to run slower.
+    pub throttle: Vec<String>,
+    /// Correctable ECC errors, lifetime.
+    pub ecc_ce: u32,
+    /// Uncorrectable ECC errors, lifetime.
+    pub ecc_ue: u32,
+    /// Retired pages, lifetime.
+    pub retired_pages: u32,
+    /// PCIe replays since power-on.
+    pub pcie_replays: u32,
+    /// Heartbeat count.
+    pub heartbeat: u32,
+    /// Firmware version.
+    pub firmware: Option<String>,
+}
+
+impl From<&Vitals> for VitalsStatus {
+    fn from(vitals: &Vitals) -> Self {
+        Self {
+            state: vitals.state.name().to_owned(),
+            fault: vitals.fault.map(|fault| fault.name().to_owned()),
+            generation: vitals.generation,
+            last_fault: vitals.last_fault.map(|(fault, _)| fault.name().to_owned()),
+            last_fault_generation: vitals.last_fault.map(|(_, generation)| generation),
+            self_test: vitals.self_test.name().to_owned(),
+            self_test_generation: vitals.self_test_generation,
+            die_celsius: celsius(vitals.die_temperature),
+            memory_celsius: celsius(vitals.memory_temperature),
+            throttle_celsius: celsius(vitals.throttle_point),
+            shutdown_celsius: celsius(vitals.shutdown_point),
+            power_watts: f64::from(vitals.power) / 1000.0,
+            power_limit_watts: f64::from(vitals.power_limit) / 1000.0,
+            throttle: throttle_reasons(vitals).map(str::to_owned).collect(),
+            ecc_ce: vitals.ecc_ce,
+            ecc_ue: vitals.ecc_ue,
+            retired_pages: vitals.retired_pages,
+            pcie_replays: vitals.pcie_replays,
+            heartbeat: vitals.heartbeat,
+            firmware: vitals.firmware.map(|version| version.to_string()),
+        }
+    }
+}
+
+/// Degrees Celsius of a temperature in tenths.
+pub(crate) fn celsius(tenths: i16) -> f64 {
+    f64::from(tenths) / 10.0
+}
+
+/// Names of the throttle reasons that are set.
+pub(crate) fn throttle_reasons(vitals: &Vitals) -> impl Iterator<Item = &'static str> {
+    let throttle = vitals.throttle;
+    [
+        (throttle.thermal(), "thermal"),
+        (throttle.power_cap(), "power_cap"),
+        (throttle.supply(), "supply"),
+    ]
+    .into_iter()
+    .filter_map(|(set, name)| set.then_some(name))
+}
