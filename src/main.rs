@@ -1,3 +1,29 @@
-//! The `auk` command.
+//! The `auk` command: a thin face over the driver, the health agent and the simulator.
+//!
+//! One file a subcommand, in `cmd/`. What they share is how they read the command line (`cli`), what sysfs says of a
+//! function (`inventory`), how they print (`output`), fail (`failure`) and are stopped (`signals`).
 
-fn main() {}
+mod cli;
+mod cmd;
+mod demo;
+mod failure;
+mod inventory;
+mod logging;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    logging::start(cli.verbose);
+    match cmd::run(&cli) {
+        Ok(code) => code,
+        Err(error) if output::reader_is_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            failure::report(&error);
+            failure::COULD_NOT.into()
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::{cmd, demo};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, and all is well
+  1  done, and something is wrong or could not be seen
+  2  the command line makes no sense
+  3  it could not be done
+
+Environment:
+  AUK_ROOT  as --root
+  AUK_LOG   filter of log lines, such as auk_driver=debug; wins over -v
+  NO_COLOR  when set, nothing is coloured
+  COLUMNS   how wide the output may be";
+
+/// Driver, health agent and simulator of the A1 inference accelerator.
+#[derive(Debug, Parser)]
+#[command(name = "auk", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Cli {
+    /// The directory where the host's tree begins; / is this machine
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "AUK_ROOT",
+        default_value = "/",
+        hide_env_values = true
+    )]
+    pub(crate) root: PathBuf,
+
+    /// Log more to stderr; -vv and -vvv log more still
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the accelerators and NICs of a host
+    #[command(after_help = cmd::list::EXAMPLES)]
+    List(cmd::list::Args),
+
+    /// Show what is known of one device, without touching it unless asked to
+    #[command(after_help = cmd::show::EXAMPLES)]
+    Show(cmd::show::Args),
+
+    /// Run an inference job on a simulated host, with a fault in its midst
+    Demo(demo::Args),
+
+    /// Print the completions of a shell
+    #[command(
+        after_help = "Examples:\n  auk completions bash > ~/.local/share/bash-completion/completions/auk"
+    )]
+    Completions(cmd::completions::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+}

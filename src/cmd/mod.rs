@@ -1,0 +1,19 @@
+//! The subcommands, a file each.
+
+pub(crate) mod completions;
+pub(crate) mod list;
+pub(crate) mod show;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command};
+
+/// Does what the command line asks.
+pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match &cli.command {
+        Command::List(args) => list::run(&cli.root, args),
+        Command::Show(args) => show::run(&cli.root, args),
+        Command::Demo(args) => crate::demo::run(args),
+        Command::Completions(args) => completions::run(args),
+    }
+}

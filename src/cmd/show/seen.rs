@@ -1,0 +1,191 @@
+//! What sysfs says, in sections.
+
+use crate::cmd::list;
+use crate::inventory::{Bar, Kind, Link, Seen, VitalSigns};
+use crate::output::{Cell, Fields, Tone};
+
+const UNKNOWN: &str = "unknown";
+
+pub(super) fn sections(seen: &Seen) -> Vec<Fields> {
+    let mut sections = vec![identity(seen), place(seen)];
+    if let Some(found) = &seen.link {
+        sections.push(link(found));
+    }
+    if let Some(vitals) = &seen.vital_signs {
+        sections.push(firmware(vitals));
+        sections.push(vital_signs(vitals));
+    }
+    sections.push(errors(seen));
+    if !seen.bars.is_empty() {
+        sections.push(bars(&seen.bars));
+    }
+    sections
+}
+
+fn identity(seen: &Seen) -> Fields {
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| UNKNOWN.to_owned());
+    let mut fields = Fields::new(&seen.address);
+    fields
+        .push("kind", seen.kind.name())
+        .push("model", seen.model.unwrap_or("-"))
+        .push("vendor", text(&seen.vendor))
+        .push("device", text(&seen.device))
+        .push("class", text(&seen.class))
+        .push(
+            "revision",
+            seen.revision
+                .map_or_else(|| UNKNOWN.to_owned(), |revision| revision.to_string()),
+        )
+        .push("serial number", seen.serial.as_deref().unwrap_or("-"));
+    if !seen.interfaces.is_empty() {
+        fields.push("interfaces", seen.interfaces.join(" "));
+    }
+    fields
+}
+
+fn place(seen: &Seen) -> Fields {
+    let mut fields = Fields::new("Host");
+    let number = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    fields
+        .push("driver", seen.driver.as_deref().unwrap_or("none"))
+        .push("IOMMU group", number(seen.iommu_group))
+        .push("NUMA node", number(seen.numa_node))
+        .push(
+            "power state",
+            seen.power_state.as_deref().unwrap_or(UNKNOWN),
+        );
+    if seen.kind == Kind::Accelerator {
+        let held = match &seen.held_by {
+            Some(holder) => format!("{holder} since {} s of the epoch", holder.since),
+            None => "nobody".to_owned(),
+        };
+        fields.push("held by", held);
+    }
+    fields
+}
+
+fn link(link: &Link) -> Fields {
+    let mut fields = Fields::new("PCIe link");
+    fields
+        .push("now", list::link(link))
+        .push("at best", format!("{} x{}", link.max_speed, link.max_width));
+    fields
+}
+
+fn firmware(vitals: &VitalSigns) -> Fields {
+    let mut fields = Fields::new("Firmware");
+    let last = match &vitals.last_fault {
+        Some(last) => format!("{}, in generation {}", last.fault, last.generation),
+        None => "none since power-on".to_owned(),
+    };
+    let passed = vitals.self_test == "Passed";
+    fields
+        .push("state", list::firmware_state(vitals))
+        .push("version", vitals.firmware.as_deref().unwrap_or("none runs"))
+        .push("generation", vitals.generation.to_string())
+        .push("last fault", last)
+        .push(
+            "self-test",
+            match vitals.self_test {
+                "NotRun" => Cell::from("not run since power-on"),
+                outcome => Cell::new(
+                    format!("{outcome}, in generation {}", vitals.self_test_generation),
+                    if passed { Tone::Good } else { Tone::Doubtful },
+                ),
+            },
+        )
+        .push("heartbeat", vitals.heartbeat.to_string());
+    fields
+}
+
+fn vital_signs(vitals: &VitalSigns) -> Fields {
+    let mut fields = Fields::new("Vital signs");
+    let throttled = if vitals.throttled_by.is_empty() {
+        Cell::from("no")
+    } else {
+        Cell::new(
+            format!("by {}", vitals.throttled_by.join(", ")),
+            Tone::Doubtful,
+        )
+    };
+    fields
+        .push(
+            "die",
+            format!(
+                "{:.1} C (throttles at {:.1} C, stops at {:.1} C)",
+                vitals.die_celsius, vitals.throttle_celsius, vitals.shutdown_celsius
+            ),
+        )
+        .push("memory", format!("{:.1} C", vitals.memory_celsius))
+        .push(
+            "power",
+            format!(
+                "{:.1} W of {:.1} W",
+                vitals.power_watts, vitals.power_limit_watts
+            ),
+        )
+        .push("throttled", throttled);
+    fields
+}
+
+/// A count that should be 0.
+fn count(count: u64) -> Cell {
+    let tone = if count == 0 {
+        Tone::Plain
+    } else {
+        Tone::Doubtful
+    };
+    Cell::new(count.to_string(), tone)
+}
+
+fn errors(seen: &Seen) -> Fields {
+    let mut fields = Fields::new("Error counters");
+    if let Some(vitals) = &seen.vital_signs {
+        fields
+            .push("ECC correctable", count(vitals.ecc_correctable.into()))
+            .push("ECC uncorrectable", count(vitals.ecc_uncorrectable.into()))
+            .push("retired pages", count(vitals.retired_pages.into()))
+            .push("PCIe replays", count(vitals.pcie_replays.into()));
+    }
+    match &seen.aer {
+        Some(aer) => fields
+            .push("AER correctable", count(aer.correctable))
+            .push("AER nonfatal", count(aer.nonfatal))
+            .push("AER fatal", count(aer.fatal)),
+        None => fields.push("AER", "not counted by the kernel"),
+    };
+    fields
+}
+
+fn bars(bars: &[Bar]) -> Fields {
+    let mut fields = Fields::new("BARs");
+    for bar in bars {
+        fields.push(&format!("BAR{}", bar.number), bytes(bar.bytes));
+    }
+    fields
+}
+
+/// Bytes in the greatest binary unit that they are a whole number of.
+pub(super) fn bytes(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut number = bytes;
+    let mut unit = 0;
+    while number >= 1024 && number.is_multiple_of(1024) && unit + 1 < units.len() {
+        number /= 1024;
+        unit += 1;
+    }
+    format!("{number} {}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_in_whole_units() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(0x8_0000), "512 KiB");
+        assert_eq!(bytes(1025), "1025 B");
+        assert_eq!(bytes(8 << 40), "8 TiB");
+    }
+}

@@ -1,0 +1,96 @@
+//! What goes to stdout: JSON, tables, lists of fields. All of it by [`print`](fn@print), which takes a reader that went away
+//! (`auk list | head -1`) for the end and not for an error.
+
+pub(crate) mod style;
+mod table;
+mod wrap;
+
+use std::fmt;
+use std::io::{self, Write};
+
+use anyhow::Context;
+use serde::Serialize;
+
+pub(crate) use style::Tone;
+pub(crate) use table::{Cell, Fields, Grid};
+
+/// Nobody reads stdout any more.
+#[derive(Debug)]
+struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody reads the output any more")
+    }
+}
+
+impl std::error::Error for ReaderGone {}
+
+/// Whether the error is only that the reader of stdout went away.
+pub(crate) fn reader_is_gone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ReaderGone>().is_some()
+}
+
+/// Writes the text to stdout at once.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
+        other => other.context("writing to stdout"),
+    }
+}
+
+/// Writes a document as JSON to stdout.
+pub(crate) fn print_json(document: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(document).context("making JSON")?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Writes a remark to stderr. A stderr that nobody reads is no error.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "note: {}", harmless(text));
+}
+
+/// How wide and colourful stdout is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Screen {
+    /// Columns; `None` where lines may be of any length.
+    width: Option<usize>,
+    colored: bool,
+}
+
+impl Screen {
+    /// The screen that stdout is. `COLUMNS` says how wide it is to those who know better than the terminal, and where
+    /// there is none.
+    pub(crate) fn stdout() -> Self {
+        let told = std::env::var("COLUMNS")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .filter(|columns| *columns > 0);
+        Self {
+            width: told.or_else(|| comfy_table::Table::new().width().map(usize::from)),
+            colored: style::stdout_is_colored(),
+        }
+    }
+}
+
+/// A text of another's, fit for a terminal: it must not move the cursor or change colours.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_of_others_do_not_reach_the_terminal() {
+        assert_eq!(harmless("\u{1b}[2Jmlx5\n"), "?[2Jmlx5?");
+    }
+}
