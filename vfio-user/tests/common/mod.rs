@@ -11,9 +11,10 @@
     reason = "tests"
 )]
 
+pub mod raw;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -310,9 +311,4 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// How many descriptors this process has open.
 pub fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// Sends bytes, whatever becomes of them.
-pub fn send_anyhow(stream: &mut UnixStream, bytes: &[u8]) {
-    let _ = stream.write_all(bytes);
 }
