@@ -168,6 +168,30 @@ impl Connection {
         result.map_err(|error| self.fail(command, error))
     }
 
+    /// Serves the requests of the server that came along with a reply: whoever waits for requests on the socket
+    /// would not notice them.
+    pub(super) fn serve_read_ahead(&mut self, deadline: Instant) {
+        while self.broken.is_none() && self.inbox.has_begun() {
+            let served = match self.inbox.next() {
+                Ok(Some(message)) if message.header.is_reply() => {
+                    let command = message.header.command;
+                    Err(Violation::Unsolicited {
+                        command,
+                        found: "reply",
+                    }
+                    .into())
+                }
+                Ok(Some(message)) => self.desk.serve(&self.socket, &message, deadline),
+                Ok(None) => return,
+                Err(violation) => Err(violation.into()),
+            };
+            if let Err(error) = served {
+                // The next call will say so.
+                self.fail(Command::DmaRead, error);
+            }
+        }
+    }
+
     pub(super) fn usable(&self, command: Command) -> Result<(), Error> {
         match &self.broken {
             None => Ok(()),
@@ -272,7 +296,9 @@ impl Turns {
                 reason: "a DMA handler panicked".into(),
             });
         };
-        work(&mut connection)
+        let result = work(&mut connection);
+        connection.serve_read_ahead(deadline);
+        result
     }
 
     fn taken(&self) -> MutexGuard<'_, bool> {

@@ -85,6 +85,7 @@ impl Client {
         let max_data = options.max_data_xfer_size;
         let mut connection = Connection::new(socket, options);
         let server = negotiate(&mut connection, capabilities, deadline)?;
+        connection.serve_read_ahead(deadline);
         Ok(Self {
             turns: Turns::new(connection),
             server,
