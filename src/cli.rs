@@ -53,6 +53,20 @@ pub(crate) enum Command {
     #[command(after_help = cmd::show::EXAMPLES)]
     Show(cmd::show::Args),
 
+    /// Ask the health agent how the host's devices are
+    #[command(after_help = cmd::status::EXAMPLES)]
+    Status(cmd::status::Args),
+
+    /// Run the health agent in the foreground
+    #[command(after_help = cmd::agent::EXAMPLES)]
+    Agent(cmd::agent::Args),
+
+    /// Run a simulated host, or harm one
+    Sim {
+        #[command(subcommand)]
+        command: cmd::sim::Command,
+    },
+
     /// Run an inference job on a simulated host, with a fault in its midst
     Demo(demo::Args),
 

@@ -10,6 +10,7 @@ mod failure;
 mod inventory;
 mod logging;
 mod output;
+mod signals;
 
 use std::process::ExitCode;
 

@@ -121,16 +121,18 @@ pub(super) fn firmware_state(vitals: &inventory::VitalSigns) -> Cell {
 
 /// `32.0 GT/s x8`, and what it could be when it is less.
 pub(super) fn link(link: &Link) -> Cell {
-    let speed = |text: &str| text.trim_end_matches(" PCIe").to_owned();
-    let now = format!("{} x{}", speed(&link.current_speed), link.current_width);
+    let now = rate(&link.current_speed, link.current_width);
+    let best = rate(&link.max_speed, link.max_width);
     match link.degraded {
-        Some(true) => Cell::new(
-            format!("{now} of {} x{}", speed(&link.max_speed), link.max_width),
-            Tone::Doubtful,
-        ),
+        Some(true) => Cell::new(format!("{now} of {best}"), Tone::Doubtful),
         Some(false) => Cell::new(now, Tone::Plain),
         None => Cell::new(format!("{now}, at best unknown"), Tone::Plain),
     }
+}
+
+/// Speed and lanes; newer kernels add the name of the bus to the speed.
+pub(super) fn rate(speed: &str, width: u8) -> String {
+    format!("{} x{width}", speed.trim_end_matches(" PCIe"))
 }
 
 fn number(number: Option<u32>) -> String {

@@ -1,8 +1,11 @@
 //! The subcommands, a file each.
 
+pub(crate) mod agent;
 pub(crate) mod completions;
 pub(crate) mod list;
 pub(crate) mod show;
+pub(crate) mod sim;
+pub(crate) mod status;
 
 use std::process::ExitCode;
 
@@ -13,6 +16,9 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::List(args) => list::run(&cli.root, args),
         Command::Show(args) => show::run(&cli.root, args),
+        Command::Status(args) => status::run(&cli.root, args),
+        Command::Agent(args) => agent::run(&cli.root, args),
+        Command::Sim { command } => sim::run(&cli.root, command),
         Command::Demo(args) => crate::demo::run(args),
         Command::Completions(args) => completions::run(args),
     }

@@ -1,6 +1,7 @@
 //! What goes to stdout: JSON, tables, lists of fields. All of it by [`print`](fn@print), which takes a reader that went away
 //! (`auk list | head -1`) for the end and not for an error.
 
+mod span;
 pub(crate) mod style;
 mod table;
 mod wrap;
@@ -11,6 +12,7 @@ use std::io::{self, Write};
 use anyhow::Context;
 use serde::Serialize;
 
+pub(crate) use span::span;
 pub(crate) use style::Tone;
 pub(crate) use table::{Cell, Fields, Grid};
 
@@ -50,9 +52,21 @@ pub(crate) fn print_json(document: &impl Serialize) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// Writes a remark to stderr. A stderr that nobody reads is no error.
+/// Writes a document as JSON in one line to stdout, for readers that take line after line.
+pub(crate) fn print_json_line(document: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string(document).context("making JSON")?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Writes a line to stderr. A stderr that nobody reads is no error.
+pub(crate) fn remark(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", harmless(text));
+}
+
+/// Writes a line on something that is amiss to stderr.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "note: {}", harmless(text));
+    remark(&format!("note: {text}"));
 }
 
 /// How wide and colourful stdout is.

@@ -162,11 +162,16 @@ impl Fields {
                 for line in lines {
                     text.push_str(&format!("{:beside$}{}\n", "", paint(&line)));
                 }
-            } else {
-                text.push_str(&format!("{:INDENT$}{name}\n", ""));
-                for line in wrap(&value.text, width.saturating_sub(2 * INDENT)) {
-                    text.push_str(&format!("{:1$}{2}\n", "", 2 * INDENT, paint(&line)));
-                }
+                continue;
+            }
+            let in_one_line = INDENT + name.chars().count() + 2 + value.text.chars().count();
+            if in_one_line <= width {
+                text.push_str(&format!("{:INDENT$}{name}  {}\n", "", paint(&value.text)));
+                continue;
+            }
+            text.push_str(&format!("{:INDENT$}{name}\n", ""));
+            for line in wrap(&value.text, width.saturating_sub(2 * INDENT)) {
+                text.push_str(&format!("{:1$}{2}\n", "", 2 * INDENT, paint(&line)));
             }
         }
         text
@@ -203,7 +208,7 @@ mod tests {
 
     #[test]
     fn where_it_does_not_fit_each_record_is_a_list() {
-        let list = "0000:01:00.0\n  state\n    Faulted\n\n0000:02:00.0\n  state\n    Running\n";
+        let list = "0000:01:00.0\n  state  Faulted\n\n0000:02:00.0\n  state  Running\n";
         assert_eq!(grid().render(screen(Some(20))), list);
     }
 
@@ -223,6 +228,14 @@ mod tests {
         let text = grid().render(colored);
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.contains("\u{1b}["), "{text}");
+    }
+
+    #[test]
+    fn a_value_without_room_beside_its_name_goes_below() {
+        let mut fields = Fields::new("Chip");
+        fields.push("model", "A1").push("link", "32.0 GT/s PCIe");
+        let text = fields.render(screen(Some(20)));
+        assert_eq!(text, "Chip\n  model  A1\n  link\n    32.0 GT/s PCIe\n");
     }
 
     #[test]

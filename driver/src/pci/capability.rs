@@ -83,7 +83,13 @@ pub(super) fn walk_extended<C: ConfigSpace + ?Sized>(
     let mut found: Vec<ExtendedCapability> = Vec::new();
     let mut offset = FIRST_EXTENDED;
     loop {
-        let word = config.read_u32(offset)?;
+        let word = match config.read_u32(offset) {
+            // The kernel shows 256 bytes of a function that is not PCI Express, to everybody.
+            Err(ConfigError::Short { end, .. }) if end == u64::from(FIRST_EXTENDED) => {
+                return Ok(found);
+            }
+            read => read?,
+        };
         if word == u32::MAX {
             config.identity()?;
             if found.is_empty() {
@@ -253,6 +259,14 @@ mod tests {
             short.capabilities(),
             Err(ConfigError::Short { end: 64, .. })
         ));
+    }
+
+    #[test]
+    fn a_function_of_256_bytes_has_no_extended_capabilities() {
+        let mut conventional = config();
+        conventional.0.truncate(256);
+        assert_eq!(conventional.extended_capabilities().unwrap(), []);
+        assert_eq!(conventional.serial_number().unwrap(), None);
     }
 
     proptest! {

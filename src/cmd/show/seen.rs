@@ -1,8 +1,12 @@
 //! What sysfs says, in sections.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use auk_driver::Holder;
+
 use crate::cmd::list;
 use crate::inventory::{Bar, Kind, Link, Seen, VitalSigns};
-use crate::output::{Cell, Fields, Tone};
+use crate::output::{Cell, Fields, Tone, span};
 
 const UNKNOWN: &str = "unknown";
 
@@ -56,7 +60,7 @@ fn place(seen: &Seen) -> Fields {
         );
     if seen.kind == Kind::Accelerator {
         let held = match &seen.held_by {
-            Some(holder) => format!("{holder} since {} s of the epoch", holder.since),
+            Some(holder) => held(holder),
             None => "nobody".to_owned(),
         };
         fields.push("held by", held);
@@ -64,11 +68,20 @@ fn place(seen: &Seen) -> Fields {
     fields
 }
 
+/// The holder, and since when, as far as it says.
+fn held(holder: &Holder) -> String {
+    let since = UNIX_EPOCH.checked_add(Duration::from_secs(holder.since));
+    match since.and_then(|since| SystemTime::now().duration_since(since).ok()) {
+        Some(lasting) if holder.pid != 0 => format!("{holder} for {}", span(lasting)),
+        _ => holder.to_string(),
+    }
+}
+
 fn link(link: &Link) -> Fields {
     let mut fields = Fields::new("PCIe link");
     fields
         .push("now", list::link(link))
-        .push("at best", format!("{} x{}", link.max_speed, link.max_width));
+        .push("at best", list::rate(&link.max_speed, link.max_width));
     fields
 }
 
