@@ -373,9 +373,10 @@ impl Judged {
         let finding = self.check.judge(view).unwrap_or_else(|finding| finding);
         let from = self.finding.state;
         let blind = finding.counts && finding.state == HealthState::Unobservable;
-        if finding.state == HealthState::Unobservable {
+        if blind {
             self.unseen.get_or_insert(view.now);
         } else {
+            // That there is nothing to see was seen.
             self.unseen = None;
             self.ever_seen = true;
         }

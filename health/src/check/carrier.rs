@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::over_time::Held;
+use super::over_time::{Held, Majority};
 use super::{Check, Finding, View};
 use crate::verdict::Action;
 
@@ -14,6 +14,7 @@ const DOWN: Duration = Duration::from_secs(10);
 pub(super) struct Carrier {
     was_up: bool,
     down: Held,
+    samples: Majority,
 }
 
 impl Check for Carrier {
@@ -29,8 +30,9 @@ impl Check for Carrier {
             return Ok(Finding::not_applicable("the interface is set down"));
         }
         self.was_up |= port.carrier == Some(true) || port.carrier_up.is_some_and(|ups| ups > 0);
-        let down = self.down.update(now, port.carrier == Some(false));
-        let Some(down) = down else {
+        let no_carrier = port.carrier == Some(false);
+        let lasts = self.samples.push(no_carrier);
+        let Some(down) = self.down.update(now, no_carrier) else {
             return Ok(Finding::healthy("up"));
         };
         if !self.was_up {
@@ -43,12 +45,20 @@ impl Check for Carrier {
                 "no carrier, and the host has only just booted",
             ));
         }
+        if !lasts && down < DOWN {
+            // A lone sample may be a retrain, which the flap rule counts; it is no time to start a job.
+            let finding = Finding::healthy("no carrier in this sample, not judged yet");
+            return Ok(Finding {
+                hold: true,
+                ..finding
+            });
+        }
         let found = format!("0 for {} s", down.as_secs());
         let limit = format!("1 within {} s, as it was up before", DOWN.as_secs());
         let evidence = view.evidence("carrier", found, limit, source);
         let finding = match down >= DOWN {
             true => Finding::unhealthy("the port was up and has no carrier", Action::Drain),
-            false => Finding::degraded("the port has just lost its carrier", Action::Watch),
+            false => Finding::degraded("the port has lost its carrier", Action::Watch),
         };
         Ok(finding.with(evidence))
     }

@@ -1,0 +1,174 @@
+//! Carrier, flaps, speed and errors of a port, judged with time set by hand.
+
+mod support;
+
+use auk_health::facts::Kind;
+use auk_health::verdict::{Action, Admit, HealthState};
+use support::Bench;
+
+fn running() -> Bench {
+    let mut bench = Bench::nic();
+    bench.looks(5);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    bench
+}
+
+fn lose_carrier(bench: &mut Bench) {
+    let port = bench.port();
+    port.carrier = Some(false);
+    port.speed_mbit = None;
+    port.carrier_down = port.carrier_down.map(|downs| downs + 1);
+}
+
+fn regain_carrier(bench: &mut Bench) {
+    let port = bench.port();
+    port.carrier = Some(true);
+    port.speed_mbit = Some(400_000);
+    port.carrier_up = port.carrier_up.map(|ups| ups + 1);
+}
+
+#[test]
+fn a_port_that_was_never_up_is_not_down() {
+    let mut bench = Bench::nic();
+    bench.port().carrier = Some(false);
+    bench.port().carrier_up = Some(0);
+    bench.port().speed_mbit = None;
+    bench.looks(3600);
+    let verdict = bench.verdict("carrier");
+    assert_eq!(
+        (verdict.state, verdict.counts),
+        (HealthState::Unobservable, false)
+    );
+    assert_eq!(bench.status().action, Action::None);
+    assert!(bench.state() < HealthState::Degraded);
+}
+
+#[test]
+fn a_port_that_was_up_and_stays_down_is_unhealthy_after_ten_seconds() {
+    let mut bench = running();
+    lose_carrier(&mut bench);
+    bench.look();
+    assert_eq!(bench.state(), HealthState::Healthy);
+    assert_eq!(bench.status().admission.answer, Admit::Hold);
+    bench.looks(2);
+    assert_eq!(bench.state(), HealthState::Degraded);
+    bench.looks(8);
+    assert_eq!(bench.state(), HealthState::Unhealthy);
+    regain_carrier(&mut bench);
+    bench.look();
+    assert_eq!(bench.verdict("carrier").state, HealthState::Healthy);
+}
+
+#[test]
+fn an_interface_that_an_administrator_set_down_is_not_ill() {
+    let mut bench = running();
+    lose_carrier(&mut bench);
+    bench.port().admin_up = Some(false);
+    bench.port().carrier = None;
+    bench.looks(3600);
+    assert!(bench.state() < HealthState::Degraded);
+    assert!(!bench.verdict("carrier").counts);
+}
+
+#[test]
+fn setting_a_port_down_and_up_by_hand_is_no_flap() {
+    let mut bench = running();
+    for _ in 0..20 {
+        lose_carrier(&mut bench);
+        bench.port().admin_up = Some(false);
+        bench.looks(5);
+        regain_carrier(&mut bench);
+        bench.port().admin_up = Some(true);
+        bench.looks(5);
+    }
+    assert_eq!(bench.verdict("carrier_flaps").state, HealthState::Healthy);
+}
+
+#[test]
+fn three_flaps_in_ten_minutes_are_degraded_though_each_look_sees_a_carrier() {
+    let mut bench = running();
+    bench.port().carrier_down = Some(2);
+    bench.look();
+    assert_eq!(bench.state(), HealthState::Healthy);
+    bench.port().carrier_down = Some(3);
+    bench.look();
+    assert_eq!(bench.state(), HealthState::Degraded);
+    assert!(
+        bench.verdict("carrier_flaps").evidence[0]
+            .found
+            .starts_with("+3 in 10 min")
+    );
+    bench.looks(700);
+    assert_eq!(bench.state(), HealthState::Degraded);
+    bench.looks(600);
+    assert_eq!(bench.state(), HealthState::Healthy);
+}
+
+#[test]
+fn ten_flaps_in_an_hour_are_unhealthy() {
+    let mut bench = running();
+    for downs in 1..=10 {
+        bench.port().carrier_down = Some(downs);
+        bench.looks(300);
+    }
+    assert_eq!(bench.verdict("carrier_flaps").state, HealthState::Unhealthy);
+}
+
+#[test]
+fn flaps_of_before_the_agent_came_are_history() {
+    let mut bench = Bench::nic();
+    bench.port().carrier_down = Some(500);
+    bench.looks(10);
+    assert_eq!(bench.state(), HealthState::Healthy);
+}
+
+#[test]
+fn flaps_while_the_host_boots_do_not_count() {
+    let mut bench = Bench::just_booted(Kind::Nic);
+    bench.looks(5);
+    bench.port().carrier_down = Some(8);
+    bench.looks(400);
+    assert_eq!(bench.state(), HealthState::Healthy);
+}
+
+#[test]
+fn an_interface_in_another_namespace_is_not_gone() {
+    let mut bench = running();
+    bench.facts.port.as_mut().unwrap().value = Ok(None);
+    bench.looks(100);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    assert!(bench.verdict("carrier").reason.contains("namespace"));
+}
+
+#[test]
+fn a_port_that_got_slower_is_degraded() {
+    let mut bench = running();
+    bench.port().speed_mbit = Some(100_000);
+    bench.looks(2);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    bench.look();
+    assert_eq!(bench.state(), HealthState::Degraded);
+}
+
+#[test]
+fn errors_count_by_rate_and_name_the_counter() {
+    let mut bench = running();
+    bench.port().errors.rx = Some(1_000_000);
+    bench.looks(300);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    for count in 0..7 * 60 {
+        bench.port().errors.rx_crc = Some(2 + count);
+        bench.look();
+    }
+    let verdict = bench.verdict("port_errors");
+    assert_eq!(verdict.state, HealthState::Degraded);
+    assert_eq!(verdict.evidence[0].what, "rx_crc_errors");
+}
+
+#[test]
+fn a_fatal_error_of_a_nic_stands_as_long_as_nothing_proves_otherwise() {
+    let mut bench = running();
+    bench.aer().fatal += 1;
+    bench.looks(10_000);
+    assert_eq!(bench.state(), HealthState::Unhealthy);
+}

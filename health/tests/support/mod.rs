@@ -1,0 +1,202 @@
+//! What the engine's tests share: a component, its facts, and a clock that is set by hand.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "each test file uses its part, and a failing helper is a failing test"
+)]
+
+use std::time::Duration;
+
+use auk_asic::vitals::{Throttle, Vitals};
+use auk_asic::{SelfTest, State};
+use auk_health::facts::{
+    Aer, Facts, Identity, Kind, Link, LinkRate, Port, PortErrors, PowerState, Presence, Reading,
+};
+use auk_health::probe::ProbeError;
+use auk_health::probe::target::Sample;
+use auk_health::status::ComponentStatus;
+use auk_health::time::Moment;
+use auk_health::verdict::{HealthState, Transition, Verdict};
+use auk_health::{Engine, Settings};
+
+pub const BDF: &str = "0000:01:00.0";
+pub const GEN5_X8: LinkRate = LinkRate {
+    megatransfers: 32_000,
+    width: 8,
+};
+
+/// One component under an engine.
+pub struct Bench {
+    pub engine: Engine,
+    pub now: Moment,
+    pub facts: Facts,
+    pub serial: Option<String>,
+    /// Whether the heartbeat goes on from look to look.
+    pub beats: bool,
+    kind: Kind,
+}
+
+impl Bench {
+    pub fn accelerator() -> Self {
+        Self::new(Kind::Accelerator, Settings::default())
+    }
+
+    pub fn nic() -> Self {
+        Self::new(Kind::Nic, Settings::default())
+    }
+
+    /// On a host that booted when the bench's time begins.
+    pub fn just_booted(kind: Kind) -> Self {
+        let settings = Settings {
+            booted: Some(Duration::from_secs(1000)),
+            ..Settings::default()
+        };
+        Self::new(kind, settings)
+    }
+
+    fn new(kind: Kind, settings: Settings) -> Self {
+        let now = Moment {
+            uptime: Duration::from_secs(1000),
+            unix_ms: 1_700_000_000_000,
+        };
+        let facts = Facts {
+            at: now,
+            presence: Reading::new("config", Ok(Presence::Present)),
+            power_state: Reading::new("power_state", Ok(PowerState::D0)),
+            vitals: (kind == Kind::Accelerator).then(|| Reading::new("config", Ok(vitals()))),
+            link: Reading::new(
+                "current_link_*",
+                Ok(Link {
+                    current: Some(GEN5_X8),
+                    max: Some(GEN5_X8),
+                }),
+            ),
+            aer: Reading::new(
+                "aer_dev_*",
+                Ok(Some(Aer {
+                    correctable: 7,
+                    nonfatal: 1,
+                    fatal: 1,
+                })),
+            ),
+            port: (kind == Kind::Nic).then(|| Reading::new("net/eth0", Ok(Some(port())))),
+            holder: None,
+        };
+        Self {
+            engine: Engine::new(settings),
+            now,
+            facts,
+            serial: Some("a1".to_owned()),
+            beats: true,
+            kind,
+        }
+    }
+
+    /// A look, a second after the last.
+    pub fn look(&mut self) -> Vec<Transition> {
+        self.now.uptime += Duration::from_secs(1);
+        self.now.unix_ms += 1000;
+        if self.beats
+            && let Some(Reading {
+                value: Ok(vitals), ..
+            }) = &mut self.facts.vitals
+        {
+            vitals.heartbeat = vitals.heartbeat.wrapping_add(10);
+        }
+        self.facts.at = self.now;
+        let identity = Identity {
+            pci_id: "1ae5:a100".to_owned(),
+            serial: self.serial.clone(),
+            ..Identity::default()
+        };
+        self.engine.observe(Sample {
+            bdf: BDF.into(),
+            kind: self.kind,
+            identity,
+            facts: self.facts.clone(),
+        })
+    }
+
+    /// So many looks, a second apart.
+    pub fn looks(&mut self, count: u32) -> Vec<Transition> {
+        (0..count).flat_map(|_| self.look()).collect()
+    }
+
+    pub fn vitals(&mut self) -> &mut Vitals {
+        self.facts.vitals.as_mut().unwrap().value.as_mut().unwrap()
+    }
+
+    pub fn port(&mut self) -> &mut Port {
+        let port = self.facts.port.as_mut().unwrap().value.as_mut().unwrap();
+        port.as_mut().unwrap()
+    }
+
+    pub fn aer(&mut self) -> &mut Aer {
+        self.facts.aer.value.as_mut().unwrap().as_mut().unwrap()
+    }
+
+    pub fn width(&mut self, lanes: u32) {
+        let link = self.facts.link.value.as_mut().unwrap();
+        link.current.as_mut().unwrap().width = lanes;
+    }
+
+    /// From now on nothing can be read.
+    pub fn blind(&mut self) {
+        let late = ProbeError::Late { deadline_ms: 500 };
+        self.facts = Facts::blind(self.now, self.kind, &"config".into(), &late);
+    }
+
+    pub fn status(&self) -> ComponentStatus {
+        self.engine.components(self.now).remove(0)
+    }
+
+    pub fn state(&self) -> HealthState {
+        self.status().state
+    }
+
+    pub fn verdict(&self, check: &str) -> Verdict {
+        self.status().verdict(check).unwrap().clone()
+    }
+}
+
+pub fn vitals() -> Vitals {
+    Vitals {
+        state: State::Running,
+        fault: None,
+        generation: 1,
+        last_fault: None,
+        self_test: SelfTest::NotRun,
+        self_test_generation: 0,
+        die_temperature: 550,
+        memory_temperature: 500,
+        throttle_point: 950,
+        shutdown_point: 1050,
+        power: 60_000,
+        power_limit: 90_000,
+        throttle: Throttle::new(),
+        ecc_ce: 12,
+        ecc_ue: 0,
+        retired_pages: 0,
+        pcie_replays: 0,
+        heartbeat: 1000,
+        firmware: None,
+    }
+}
+
+pub fn port() -> Port {
+    Port {
+        admin_up: Some(true),
+        carrier: Some(true),
+        carrier_up: Some(1),
+        carrier_down: Some(0),
+        speed_mbit: Some(400_000),
+        errors: PortErrors {
+            rx: Some(5),
+            tx: Some(0),
+            rx_crc: Some(2),
+        },
+    }
+}
