@@ -265,3 +265,98 @@ fn no_reader(error: &std::io::Error) -> ProbeError {
         errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::Agent;
+    use crate::facts::{Facts, Identity, Kind};
+
+    /// A reader whose looks last until the test lets them end.
+    fn held(rounds: &Rounds, serial: u64, release: Receiver<()>) -> Watched {
+        let sender = rounds.sender.clone();
+        let release = Mutex::new(release);
+        let work = move |round| {
+            // The other end goes when the test fails, and then nothing is to be held.
+            let _ = release.lock().map(|release| release.recv());
+            let error = ProbeError::NotFound {
+                path: "a file".to_owned(),
+            };
+            let facts = Facts::blind(Moment::now(), Kind::Nic, &"a file".into(), &error);
+            let sample = Sample {
+                bdf: "0000:02:00.0".into(),
+                kind: Kind::Nic,
+                identity: Identity::default(),
+                facts,
+            };
+            let answer = Answer::Looked {
+                round,
+                serial,
+                sample: Box::new(sample),
+            };
+            let _ = sender.send(answer);
+        };
+        let reader = Reader::start("held", work).unwrap();
+        Watched {
+            reader,
+            busy: false,
+        }
+    }
+
+    #[test]
+    fn a_read_that_does_not_end_makes_its_component_unobservable_and_stops_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = Arc::new(Shared::new(&Agent::builder(directory.path())));
+        let mut rounds = Rounds::new(directory.path(), Duration::from_millis(50));
+        let (release, released) = channel();
+        let found = Found {
+            bdf: "0000:02:00.0".to_owned(),
+            kind: Kind::Nic,
+            pci_id: "8086:1521".to_owned(),
+            interface: None,
+        };
+        let component = Component {
+            reader: Ok(held(&rounds, 1, released)),
+            serial: 1,
+            found,
+        };
+        rounds
+            .components
+            .insert("0000:02:00.0".to_owned(), component);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let reason = || {
+            let status = shared.status();
+            let presence = status.components[0].verdict("presence").unwrap().clone();
+            presence.reason
+        };
+        runtime.block_on(async {
+            rounds.run(&shared).await;
+            assert!(
+                reason().contains("did not end within 50 ms"),
+                "{}",
+                reason()
+            );
+            rounds.run(&shared).await;
+            assert_eq!(shared.status().agent.rounds, 2);
+            // The late answer is not believed; the look after it is.
+            release.send(()).unwrap();
+            release.send(()).unwrap();
+            for _ in 0..100 {
+                rounds.run(&shared).await;
+                if reason().contains("does not exist") {
+                    break;
+                }
+                let _ = release.send(());
+            }
+            assert!(reason().contains("does not exist"), "{}", reason());
+            drop(release);
+            rounds.close().await;
+        });
+    }
+}

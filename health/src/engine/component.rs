@@ -1,34 +1,24 @@
-//! Judgement: facts and time go in, verdicts come out. Nothing here reads a file or a clock.
+//! A component: the worst of what its checks say, and whether a job may start on it.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::check::{self, Check, Finding, Settings, View};
+use super::judged::Judged;
+use crate::check::{self, Settings, View};
 use crate::facts::{Aer, Facts, Holder, Identity, Kind, Link, Port};
-use crate::probe::ProbeError;
 use crate::probe::target::Sample;
 use crate::status::{ComponentStatus, VitalsStatus};
 use crate::time::{Moment, millis};
-use crate::verdict::{Action, Admission, Admit, HealthState, Recovery, Transition, Verdict};
+use crate::verdict::{Action, Admission, Admit, HealthState, Transition};
 
 /// How long a component may go unseen before somebody is told: outlasts one reset.
 pub const UNSEEN_ALERT: Duration = Duration::from_secs(90);
 /// How long a component may go unseen and still be given jobs.
 pub const UNSEEN_HOLD: Duration = Duration::from_secs(300);
-/// Changes of state that are kept for the status document.
-const TRANSITIONS: usize = 128;
 
-/// The judgement over all components of a host.
-pub struct Engine {
-    settings: Settings,
-    components: BTreeMap<(Kind, String), Component>,
-    recent: VecDeque<Transition>,
-}
-
-struct Component {
+pub(super) struct Component {
     bdf: String,
     kind: Kind,
-    identity: Identity,
+    pub(super) identity: Identity,
     checks: Vec<Judged>,
     state: HealthState,
     since: Moment,
@@ -43,114 +33,16 @@ struct Component {
     port: Option<Port>,
 }
 
-struct Judged {
-    check: Box<dyn Check>,
-    finding: Finding,
-    since: Moment,
-    /// Since when it has not been seen; `None` while it is.
-    unseen: Option<Moment>,
-    /// Whether it has ever been seen.
-    ever_seen: bool,
-    stale: Option<String>,
-    recovered: Option<Recovery>,
-}
-
-impl Engine {
-    /// An engine that knows of nothing yet.
-    #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            components: BTreeMap::new(),
-            recent: VecDeque::new(),
-        }
-    }
-
-    /// Takes a look into account, and gives the changes of state that follow.
-    pub fn observe(&mut self, sample: Sample) -> Vec<Transition> {
-        let key = (sample.kind, sample.bdf.to_string());
-        let at = sample.facts.at;
-        let replaced = self.components.get(&key).is_some_and(|component| {
-            let (old, new) = (&component.identity.serial, &sample.identity.serial);
-            matches!((old, new), (Some(old), Some(new)) if old != new)
-        });
-        if replaced {
-            // Another card in the same slot has no part in the verdicts of the former one.
-            self.components.remove(&key);
-        }
-        let component = self
-            .components
-            .entry(key)
-            .or_insert_with_key(|(kind, bdf)| Component::new(*kind, bdf.clone(), at));
-        let transitions = component.observe(&self.settings, sample);
-        for transition in &transitions {
-            if self.recent.len() == TRANSITIONS {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(transition.clone());
-        }
-        transitions
-    }
-
-    /// Takes into account that a component could not be looked at.
-    pub fn miss(
-        &mut self,
-        bdf: &str,
-        kind: Kind,
-        at: Moment,
-        source: &str,
-        error: &ProbeError,
-    ) -> Vec<Transition> {
-        let identity = self
-            .components
-            .get(&(kind, bdf.to_owned()))
-            .map(|component| component.identity.clone())
-            .unwrap_or_default();
-        let facts = Facts::blind(at, kind, &source.into(), error);
-        self.observe(Sample {
-            bdf: bdf.into(),
-            kind,
-            identity,
-            facts,
-        })
-    }
-
-    /// Forgets a component in whose place something of another kind is now.
-    pub fn forget(&mut self, bdf: &str, kind: Kind) {
-        self.components.remove(&(kind, bdf.to_owned()));
-    }
-
-    /// The components, for the status document.
-    #[must_use]
-    pub fn components(&self, now: Moment) -> Vec<ComponentStatus> {
-        self.components
-            .values()
-            .map(|component| component.status(now))
-            .collect()
-    }
-
-    /// The last changes of state, oldest first.
-    pub fn transitions(&self) -> impl Iterator<Item = &Transition> {
-        self.recent.iter()
-    }
-}
-
 impl Component {
-    fn new(kind: Kind, bdf: String, at: Moment) -> Self {
-        let unseen = |check| Judged {
-            check,
-            finding: Finding::blind("no data yet"),
-            since: at,
-            unseen: Some(at),
-            ever_seen: false,
-            stale: None,
-            recovered: None,
-        };
+    pub(super) fn new(kind: Kind, bdf: String, at: Moment) -> Self {
         Self {
             bdf,
             kind,
             identity: Identity::default(),
-            checks: check::for_kind(kind).into_iter().map(unseen).collect(),
+            checks: check::for_kind(kind)
+                .into_iter()
+                .map(|check| Judged::new(check, at))
+                .collect(),
             state: HealthState::Unobservable,
             since: at,
             admission: Admission {
@@ -168,7 +60,7 @@ impl Component {
         }
     }
 
-    fn observe(&mut self, settings: &Settings, sample: Sample) -> Vec<Transition> {
+    pub(super) fn observe(&mut self, settings: &Settings, sample: Sample) -> Vec<Transition> {
         let Sample {
             identity, facts, ..
         } = sample;
@@ -333,7 +225,7 @@ impl Component {
         }
     }
 
-    fn status(&self, now: Moment) -> ComponentStatus {
+    pub(super) fn status(&self, now: Moment) -> ComponentStatus {
         ComponentStatus {
             bdf: self.bdf.clone(),
             kind: self.kind,
@@ -364,57 +256,5 @@ impl Identity {
         self.serial = new.serial.or_else(|| self.serial.take());
         self.slot = new.slot.or_else(|| self.slot.take());
         self.upstream = new.upstream.or_else(|| self.upstream.take());
-    }
-}
-
-impl Judged {
-    /// Judges a look; the change of state, if there is one.
-    fn judge(&mut self, view: &View<'_>) -> Option<(HealthState, HealthState)> {
-        let finding = self.check.judge(view).unwrap_or_else(|finding| finding);
-        let from = self.finding.state;
-        let blind = finding.counts && finding.state == HealthState::Unobservable;
-        if blind {
-            self.unseen.get_or_insert(view.now);
-        } else {
-            // That there is nothing to see was seen.
-            self.unseen = None;
-            self.ever_seen = true;
-        }
-        // Trouble that was seen stands until something better is; not seeing is nothing better.
-        if blind && from >= HealthState::Degraded {
-            self.finding.hold |= finding.hold;
-            self.stale = Some(finding.reason);
-            return None;
-        }
-        self.stale = None;
-        let to = finding.state;
-        self.finding = finding;
-        if from == to {
-            return None;
-        }
-        self.since = view.now;
-        if to == HealthState::Healthy && from >= HealthState::Degraded {
-            self.recovered = Some(Recovery {
-                from,
-                reason: self.finding.reason.clone(),
-                at_unix_ms: view.now.unix_ms,
-            });
-        }
-        Some((from, to))
-    }
-
-    fn verdict(&self) -> Verdict {
-        Verdict {
-            check: self.check.name().to_owned(),
-            state: self.finding.state,
-            since_unix_ms: self.since.unix_ms,
-            reason: self.finding.reason.clone(),
-            evidence: self.finding.evidence.clone(),
-            action: self.finding.action,
-            confidence: self.finding.confidence,
-            counts: self.finding.counts,
-            stale: self.stale.clone(),
-            recovered: self.recovered.clone(),
-        }
     }
 }

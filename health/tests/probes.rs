@@ -1,0 +1,381 @@
+//! Readers against a tree built by hand: what they find, and what they make of nonsense.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failing helper is a failing test"
+)]
+
+#[path = "support/tree.rs"]
+mod tree;
+
+use std::fs;
+
+use auk_asic::State;
+use auk_asic::config::SIZE;
+use auk_asic::vitals::{BODY, VitalSigns};
+use auk_health::facts::{Kind, Presence};
+use auk_health::probe::config::ConfigSpace;
+use auk_health::probe::discover::{discover, is_bdf};
+use auk_health::probe::link::{parse_speed, parse_width};
+use auk_health::probe::target::{Sample, Target};
+use auk_health::probe::vitals::{VitalsProbe, serial_number};
+use auk_health::probe::{ProbeError, aer, link, port};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use tree::{CHIP, NIC, Tree, VITALS_AT, signs};
+use zerocopy::IntoBytes;
+
+fn config(tree: &Tree) -> ConfigSpace {
+    ConfigSpace::open(&tree.device(CHIP)).unwrap()
+}
+
+fn vitals_error(tree: &Tree) -> ProbeError {
+    VitalsProbe::default().read(&config(tree)).unwrap_err()
+}
+
+fn look(tree: &Tree, bdf: &str) -> Sample {
+    let found = discover(tree.root())
+        .unwrap()
+        .into_iter()
+        .find(|found| found.bdf == bdf);
+    Target::new(tree.root(), found.unwrap()).look()
+}
+
+#[test]
+fn a_host_has_the_accelerators_and_nics_that_its_tree_lists() {
+    let tree = Tree::new();
+    let found = discover(tree.root()).unwrap();
+    let kinds: Vec<_> = found
+        .iter()
+        .map(|found| (found.bdf.as_str(), found.kind))
+        .collect();
+    assert_eq!(kinds, [(CHIP, Kind::Accelerator), (NIC, Kind::Nic)]);
+    assert_eq!(found[1].interface.as_deref(), Some("eth0"));
+}
+
+#[test]
+fn a_host_without_pci_has_nothing_to_watch() {
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(discover(empty.path()), Ok(Vec::new()));
+}
+
+#[test]
+fn a_virtual_function_is_left_to_its_physical_one() {
+    let tree = Tree::new();
+    fs::create_dir(tree.device(NIC).join("physfn")).unwrap();
+    assert_eq!(discover(tree.root()).unwrap().len(), 1);
+}
+
+#[test]
+fn the_vital_signs_are_found_by_walking_the_list_past_other_capabilities() {
+    let tree = Tree::new();
+    let mut probe = VitalsProbe::default();
+    let vitals = probe.read(&config(&tree)).unwrap();
+    assert_eq!(probe.offset(), Some(VITALS_AT));
+    assert_eq!(vitals.state, State::Running);
+    assert_eq!((vitals.heartbeat, vitals.power_limit), (77, 90_000));
+}
+
+#[test]
+fn a_look_at_a_known_chip_reads_sixteen_dwords_with_the_vendor_first() {
+    let tree = Tree::new();
+    let mut probe = VitalsProbe::default();
+    probe.read(&config(&tree)).unwrap();
+    let config = config(&tree);
+    config.answer().unwrap();
+    probe.read(&config).unwrap();
+    assert_eq!(config.dwords_read(), 16);
+}
+
+#[test]
+fn what_changes_with_the_firmware_is_read_again_when_the_firmware_starts_again() {
+    let tree = Tree::new();
+    let mut probe = VitalsProbe::default();
+    probe.read(&config(&tree)).unwrap();
+    tree.set_vitals(&VitalSigns {
+        generation: 2,
+        power_limit: 70_000,
+        ..signs()
+    });
+    assert_eq!(probe.read(&config(&tree)).unwrap().power_limit, 70_000);
+}
+
+#[test]
+fn a_block_that_is_being_changed_is_tried_three_times_and_then_unobservable() {
+    let tree = Tree::new();
+    tree.set_vitals(&VitalSigns {
+        sequence: 5,
+        ..signs()
+    });
+    assert!(matches!(
+        vitals_error(&tree),
+        ProbeError::Unsettled { tries: 3, .. }
+    ));
+}
+
+#[test]
+fn a_state_that_the_model_does_not_have_is_an_error() {
+    let tree = Tree::new();
+    tree.set_vitals(&VitalSigns {
+        state: 99,
+        ..signs()
+    });
+    let error = vitals_error(&tree);
+    assert!(matches!(error, ProbeError::Malformed { .. }), "{error}");
+    assert!(error.to_string().contains("State 0x63"), "{error}");
+}
+
+#[test]
+fn a_chip_that_reads_as_all_ones_is_asked_for_one_dword_only() {
+    let tree = Tree::new();
+    tree.poke(CHIP, 0, &[0xFF; SIZE]);
+    let config = config(&tree);
+    assert!(matches!(config.answer(), Err(ProbeError::AllOnes { .. })));
+    assert_eq!(config.dwords_read(), 1);
+    let sample = look(&tree, CHIP);
+    assert_eq!(sample.facts.presence.value, Ok(Presence::AllOnes));
+    assert!(sample.facts.vitals.unwrap().value.is_err());
+}
+
+#[test]
+fn a_link_lost_in_the_middle_of_a_look_gives_no_vital_signs() {
+    let tree = Tree::new();
+    let mut probe = VitalsProbe::default();
+    probe.read(&config(&tree)).unwrap();
+    tree.poke(CHIP, VITALS_AT + BODY, &[0xFF; VitalSigns::SIZE]);
+    assert!(matches!(
+        probe.read(&config(&tree)),
+        Err(ProbeError::AllOnes { .. })
+    ));
+}
+
+#[test]
+fn config_space_of_64_bytes_names_the_privilege_that_lacks() {
+    let tree = Tree::new();
+    fs::File::options()
+        .write(true)
+        .open(tree.device(CHIP).join("config"))
+        .unwrap()
+        .set_len(64)
+        .unwrap();
+    let error = vitals_error(&tree);
+    assert!(
+        matches!(error, ProbeError::Short { found: 256, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("CAP_SYS_ADMIN"), "{error}");
+    assert_eq!(
+        look(&tree, CHIP).facts.presence.value,
+        Ok(Presence::Present)
+    );
+}
+
+#[test]
+fn a_capability_list_that_runs_in_a_circle_ends_in_an_error() {
+    let tree = Tree::new();
+    tree.poke(
+        CHIP,
+        0x100,
+        &(0x0003_u32 | 1 << 16 | 0x100 << 20).to_le_bytes(),
+    );
+    assert!(matches!(vitals_error(&tree), ProbeError::Malformed { .. }));
+}
+
+#[test]
+fn a_chip_without_the_capability_has_no_vital_signs() {
+    let tree = Tree::new();
+    tree.poke(CHIP, 0x100, &[0; 4]);
+    assert!(matches!(vitals_error(&tree), ProbeError::NoVitals { .. }));
+}
+
+#[test]
+fn a_component_is_known_by_its_serial_number_and_by_the_port_above() {
+    let tree = Tree::new();
+    let serial = serial_number(&config(&tree)).unwrap();
+    assert_eq!(serial.as_deref(), Some("a1-00-00-00-00-00-00-01"));
+    let chip = look(&tree, CHIP).identity;
+    assert_eq!(chip.serial, serial);
+    assert_eq!(chip.upstream.as_deref(), Some("0000:00:01.0"));
+    let nic = look(&tree, NIC).identity;
+    assert_eq!(nic.serial.as_deref(), Some("02:a1:00:00:00:00"));
+}
+
+#[test]
+fn the_slot_is_the_one_that_the_firmware_named() {
+    let tree = Tree::new();
+    let slot = tree.root().join("sys/bus/pci/slots/7");
+    fs::create_dir_all(&slot).unwrap();
+    fs::write(slot.join("address"), "0000:01:00\n").unwrap();
+    assert_eq!(look(&tree, CHIP).identity.slot.as_deref(), Some("7"));
+}
+
+#[test]
+fn a_function_that_was_removed_is_absent() {
+    let tree = Tree::new();
+    let found = discover(tree.root()).unwrap().remove(0);
+    let mut target = Target::new(tree.root(), found);
+    assert_eq!(target.look().facts.presence.value, Ok(Presence::Present));
+    tree.remove(CHIP);
+    assert_eq!(target.look().facts.presence.value, Ok(Presence::Absent));
+}
+
+#[test]
+fn a_fast_card_in_a_slow_slot_is_measured_by_the_slot() {
+    let tree = Tree::new();
+    let port = fs::canonicalize(tree.device(CHIP))
+        .unwrap()
+        .parent()
+        .unwrap()
+        .to_owned();
+    fs::write(port.join("max_link_speed"), "16.0 GT/s PCIe\n").unwrap();
+    fs::write(port.join("max_link_width"), "4\n").unwrap();
+    let max = link::read(&tree.device(CHIP), Some(&port))
+        .unwrap()
+        .max
+        .unwrap();
+    assert_eq!((max.megatransfers, max.width), (16_000, 4));
+}
+
+#[test]
+fn speeds_are_as_the_kernel_writes_them() {
+    assert_eq!(parse_speed("2.5 GT/s PCIe"), Some(Some(2500)));
+    assert_eq!(parse_speed("64.0 GT/s PCIe"), Some(Some(64_000)));
+    assert_eq!(parse_speed("8 GT/s"), Some(Some(8000)));
+    assert_eq!(parse_speed("Unknown"), Some(None));
+    assert_eq!(parse_speed("fast"), None);
+    assert_eq!(parse_speed("-1.0 GT/s"), None);
+    assert_eq!(parse_width("255"), Some(None));
+    assert_eq!(parse_width("33"), None);
+}
+
+#[test]
+fn a_port_is_down_by_hand_when_its_flags_say_so() {
+    let tree = Tree::new();
+    fs::write(tree.interface().join("flags"), "0x1002\n").unwrap();
+    assert_eq!(
+        port::read(&tree.interface()).unwrap().unwrap().admin_up,
+        Some(false)
+    );
+}
+
+#[test]
+fn an_interface_that_moved_away_is_no_error() {
+    let tree = Tree::new();
+    let interface = tree.root().join("sys/class/net/eth1");
+    assert_eq!(port::read(&interface), Ok(None));
+}
+
+#[test]
+fn a_driver_that_says_minus_one_knows_no_speed() {
+    let tree = Tree::new();
+    fs::write(tree.interface().join("speed"), "-1\n").unwrap();
+    assert_eq!(
+        port::read(&tree.interface()).unwrap().unwrap().speed_mbit,
+        None
+    );
+}
+
+#[test]
+fn a_function_without_aer_counters_has_none_and_half_of_them_are_an_error() {
+    let tree = Tree::new();
+    fs::remove_file(tree.device(CHIP).join("aer_dev_fatal")).unwrap();
+    assert!(aer::read(&tree.device(CHIP)).is_err());
+    fs::remove_file(tree.device(CHIP).join("aer_dev_correctable")).unwrap();
+    assert_eq!(aer::read(&tree.device(CHIP)), Ok(None));
+}
+
+#[test]
+fn a_file_that_nobody_writes_to_is_not_waited_for() {
+    let tree = Tree::new();
+    let path = tree.device(CHIP).join("power_state");
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    assert!(look(&tree, CHIP).facts.power_state.value.is_err());
+}
+
+#[test]
+fn a_file_without_end_is_refused() {
+    let tree = Tree::new();
+    fs::write(tree.interface().join("operstate"), "u".repeat(1 << 20)).unwrap();
+    assert!(matches!(
+        port::read(&tree.interface()),
+        Err(ProbeError::Malformed { .. })
+    ));
+}
+
+/// Runs a property on one tree: to build one for each case takes longer than all the rest. A
+/// failure prints the smallest input that shows it.
+fn on_one_tree<S: Strategy>(inputs: &S, property: impl Fn(&Tree, S::Value)) {
+    let tree = Tree::new();
+    let run = TestRunner::default().run(inputs, |input| {
+        property(&tree, input);
+        Ok(())
+    });
+    run.unwrap();
+}
+
+#[test]
+fn any_config_space_is_vital_signs_or_an_error() {
+    let bytes = proptest::collection::vec(any::<u8>(), 0..SIZE);
+    on_one_tree(&(bytes, 64..=SIZE), |tree, (bytes, end)| {
+        let mut config = vec![0; SIZE];
+        config[..2].copy_from_slice(&auk_asic::ident::VENDOR.to_le_bytes());
+        for (old, new) in config[0x100..].iter_mut().zip(&bytes) {
+            *old = *new;
+        }
+        config.truncate(end);
+        fs::write(tree.device(CHIP).join("config"), config).unwrap();
+        let _ = look(tree, CHIP);
+    });
+}
+
+#[test]
+fn any_block_is_vital_signs_or_an_error() {
+    on_one_tree(&any::<[u8; VitalSigns::SIZE]>(), |tree, bytes| {
+        tree.poke(CHIP, VITALS_AT + BODY, bytes.as_bytes());
+        let _ = VitalsProbe::default().read(&config(tree));
+    });
+}
+
+#[test]
+fn any_text_file_is_a_fact_or_an_error() {
+    let inputs = (any::<Vec<u8>>(), 0..12_usize);
+    on_one_tree(&inputs, |tree, (contents, which)| {
+        let chip = tree.device(CHIP);
+        let interface = tree.interface();
+        let path = [
+            chip.join("power_state"),
+            chip.join("current_link_speed"),
+            chip.join("max_link_width"),
+            chip.join("aer_dev_correctable"),
+            chip.join("aer_dev_fatal"),
+            chip.join("device"),
+            interface.join("operstate"),
+            interface.join("carrier"),
+            interface.join("flags"),
+            interface.join("carrier_down_count"),
+            interface.join("speed"),
+            interface.join("statistics/rx_errors"),
+        ][which]
+            .clone();
+        let before = fs::read(&path).unwrap();
+        let targets = discover(tree.root()).unwrap();
+        fs::write(&path, contents).unwrap();
+        for found in targets {
+            let _ = Target::new(tree.root(), found).look();
+        }
+        let _ = discover(tree.root());
+        fs::write(&path, before).unwrap();
+    });
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_parsed_or_refused(text: String) {
+        let _ = parse_speed(&text);
+        let _ = parse_width(&text);
+        let _ = aer::parse_total(&text, "TOTAL_ERR_COR");
+        let _ = is_bdf(&text);
+    }
+}

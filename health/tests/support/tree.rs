@@ -1,0 +1,191 @@
+//! A host tree built by hand, independent of the simulator.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "each test file uses its part, and a failing helper is a failing test"
+)]
+
+use std::fs;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
+
+use auk_asic::config::{SIZE, extended};
+use auk_asic::ident::{Model, VENDOR};
+use auk_asic::vitals::{BODY, DVSEC_ID, DVSEC_REVISION, DVSEC_SIZE, VitalSigns};
+use auk_asic::{SelfTest, State};
+use tempfile::TempDir;
+use zerocopy::IntoBytes;
+
+pub const CHIP: &str = "0000:01:00.0";
+pub const NIC: &str = "0000:41:00.0";
+/// Not where the A1 has it, so that nobody may rely on that.
+const DSN_AT: u16 = 0x100;
+const OTHER_DVSEC_AT: u16 = 0x140;
+pub const VITALS_AT: u16 = 0x200;
+
+/// A host with one chip and one NIC.
+pub struct Tree {
+    directory: TempDir,
+}
+
+impl Tree {
+    pub fn new() -> Self {
+        let tree = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        tree.function(
+            CHIP,
+            "0000:00:01.0",
+            VENDOR,
+            Model::Silicon.code(),
+            &chip_config(),
+        );
+        tree.function(NIC, "0000:00:10.0", 0x15B3, 0x1021, &nic_config());
+        let interface = tree.device(NIC).join("net/eth0");
+        fs::create_dir_all(interface.join("statistics")).unwrap();
+        for (name, contents) in [
+            ("operstate", "up"),
+            ("flags", "0x1003"),
+            ("carrier", "1"),
+            ("carrier_up_count", "1"),
+            ("carrier_down_count", "0"),
+            ("speed", "400000"),
+            ("address", "02:a1:00:00:00:00"),
+            ("statistics/rx_errors", "0"),
+            ("statistics/tx_errors", "0"),
+            ("statistics/rx_crc_errors", "0"),
+        ] {
+            fs::write(interface.join(name), format!("{contents}\n")).unwrap();
+        }
+        let class = tree.root().join("sys/class/net");
+        fs::create_dir_all(&class).unwrap();
+        let target = format!("../../devices/pci0000:00/0000:00:10.0/{NIC}/net/eth0");
+        symlink(target, class.join("eth0")).unwrap();
+        symlink("../../devices/virtual/net/lo", class.join("lo")).unwrap();
+        tree
+    }
+
+    pub fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The directory of a function, by its link.
+    pub fn device(&self, bdf: &str) -> PathBuf {
+        self.root().join("sys/bus/pci/devices").join(bdf)
+    }
+
+    pub fn interface(&self) -> PathBuf {
+        self.root().join("sys/class/net/eth0")
+    }
+
+    fn function(&self, bdf: &str, port: &str, vendor: u16, device: u16, config: &[u8]) {
+        let path = self
+            .root()
+            .join(format!("sys/devices/pci0000:00/{port}/{bdf}"));
+        fs::create_dir_all(&path).unwrap();
+        for (name, contents) in [
+            ("vendor", format!("{vendor:#06x}")),
+            ("device", format!("{device:#06x}")),
+            ("power_state", "D0".to_owned()),
+            ("current_link_speed", "32.0 GT/s PCIe".to_owned()),
+            ("current_link_width", "8".to_owned()),
+            ("max_link_speed", "32.0 GT/s PCIe".to_owned()),
+            ("max_link_width", "8".to_owned()),
+            ("aer_dev_correctable", "RxErr 1\nTOTAL_ERR_COR 1".to_owned()),
+            ("aer_dev_nonfatal", "TOTAL_ERR_NONFATAL 0".to_owned()),
+            ("aer_dev_fatal", "TOTAL_ERR_FATAL 0".to_owned()),
+        ] {
+            fs::write(path.join(name), format!("{contents}\n")).unwrap();
+        }
+        fs::write(path.join("config"), config).unwrap();
+        let links = self.root().join("sys/bus/pci/devices");
+        fs::create_dir_all(&links).unwrap();
+        let target = format!("../../../devices/pci0000:00/{port}/{bdf}");
+        symlink(target, links.join(bdf)).unwrap();
+    }
+
+    /// Writes into a function's config space.
+    pub fn poke(&self, bdf: &str, offset: u16, bytes: &[u8]) {
+        let config = fs::File::options()
+            .write(true)
+            .open(self.device(bdf).join("config"));
+        config
+            .unwrap()
+            .write_all_at(bytes, u64::from(offset))
+            .unwrap();
+    }
+
+    /// Replaces the chip's vital signs.
+    pub fn set_vitals(&self, signs: &VitalSigns) {
+        self.poke(CHIP, VITALS_AT + BODY, signs.as_bytes());
+    }
+
+    /// Takes a function off the bus, as the kernel does on removal.
+    pub fn remove(&self, bdf: &str) {
+        let real = fs::canonicalize(self.device(bdf)).unwrap();
+        fs::remove_file(self.device(bdf)).unwrap();
+        fs::remove_dir_all(real).unwrap();
+    }
+}
+
+pub fn signs() -> VitalSigns {
+    VitalSigns {
+        sequence: 4,
+        state: State::Running.code(),
+        self_test: SelfTest::NotRun.code(),
+        generation: 1,
+        die_temperature: 512,
+        memory_temperature: 450,
+        power: 61_500,
+        ecc_ce: 3,
+        heartbeat: 77,
+        throttle_point: 950,
+        shutdown_point: 1050,
+        power_limit: 90_000,
+        ..VitalSigns::default()
+    }
+}
+
+fn put(config: &mut [u8], offset: u16, word: u32) {
+    let at = usize::from(offset);
+    config[at..at + 4].copy_from_slice(&word.to_le_bytes());
+}
+
+fn chip_config() -> Vec<u8> {
+    let mut config = vec![0; SIZE];
+    let device = u32::from(Model::Silicon.code());
+    put(&mut config, 0, u32::from(VENDOR) | device << 16);
+    let header = |id: u16, next: u16| u32::from(id) | 1 << 16 | u32::from(next) << 20;
+    put(&mut config, DSN_AT, header(extended::DSN, OTHER_DVSEC_AT));
+    put(&mut config, DSN_AT + 4, 0x0000_0001);
+    put(&mut config, DSN_AT + 8, 0xA100_0000);
+    // Somebody else's DVSEC, and one of another revision, come before the vital signs.
+    put(
+        &mut config,
+        OTHER_DVSEC_AT,
+        header(extended::DVSEC, OTHER_DVSEC_AT + 0x20),
+    );
+    put(&mut config, OTHER_DVSEC_AT + 4, 0x8086 | 0x100 << 20);
+    put(&mut config, OTHER_DVSEC_AT + 8, u32::from(DVSEC_ID));
+    let older = OTHER_DVSEC_AT + 0x20;
+    put(&mut config, older, header(extended::DVSEC, VITALS_AT));
+    put(&mut config, older + 4, u32::from(VENDOR) | 0x100 << 20);
+    put(&mut config, older + 8, u32::from(DVSEC_ID));
+    put(&mut config, VITALS_AT, header(extended::DVSEC, 0));
+    let length = u32::from(DVSEC_SIZE) << 20 | u32::from(DVSEC_REVISION) << 16;
+    put(&mut config, VITALS_AT + 4, u32::from(VENDOR) | length);
+    put(&mut config, VITALS_AT + 8, u32::from(DVSEC_ID));
+    let body = usize::from(VITALS_AT + BODY);
+    config[body..body + VitalSigns::SIZE].copy_from_slice(signs().as_bytes());
+    config
+}
+
+fn nic_config() -> Vec<u8> {
+    // What the kernel shows to an opener without privilege.
+    let mut config = vec![0; 64];
+    put(&mut config, 0, 0x15B3 | 0x1021 << 16);
+    config
+}
