@@ -68,6 +68,7 @@ pub(crate) enum Command {
     },
 
     /// Run an inference job on a simulated host, with a fault in its midst
+    #[command(after_help = demo::EXAMPLES)]
     Demo(demo::Args),
 
     /// Print the completions of a shell

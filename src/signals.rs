@@ -1,11 +1,19 @@
 //! Being asked to stop: SIGINT, SIGTERM, and SIGHUP when the terminal goes away.
 
+use std::cell::Cell;
+
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// The signals that end a command that runs in the foreground, held back so that it can end in order.
 #[derive(Debug)]
-pub(crate) struct Stop(SigSet);
+pub(crate) struct Stop {
+    set: SigSet,
+    /// For a look without waiting.
+    arrived: SignalFd,
+    raised: Cell<bool>,
+}
 
 impl Stop {
     /// Holds the signals back from here on. Call it before any thread is started, as threads inherit this, and before
@@ -16,11 +24,25 @@ impl Stop {
             set.add(signal);
         }
         set.thread_block().context("holding signals back")?;
-        Ok(Self(set))
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let arrived = SignalFd::with_flags(&set, flags).context("watching for signals")?;
+        Ok(Self {
+            set,
+            arrived,
+            raised: Cell::new(false),
+        })
     }
 
     /// Waits for one of them, for as long as the user likes.
     pub(crate) fn wait(&self) -> anyhow::Result<Signal> {
-        self.0.wait().context("waiting for a signal")
+        self.set.wait().context("waiting for a signal")
+    }
+
+    /// Whether one of them has come.
+    pub(crate) fn is_raised(&self) -> bool {
+        if !self.raised.get() && matches!(self.arrived.read_signal(), Ok(Some(_))) {
+            self.raised.set(true);
+        }
+        self.raised.get()
     }
 }
