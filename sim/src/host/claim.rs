@@ -40,17 +40,14 @@ impl Claim {
         }
         let made_root = !root.exists();
         let marker = root.join(MARKER);
-        if !made_root && !marker.exists() {
-            let first = fs::read_dir(root)
-                .map_err(HostError::io("read the directory", root))?
-                .next();
-            if let Some(Ok(found)) = first {
-                let found = found.file_name().to_string_lossy().into_owned();
-                return Err(HostError::NotEmpty {
-                    root: root.to_owned(),
-                    found,
-                });
-            }
+        if !made_root
+            && !marker.exists()
+            && let Some(found) = foreign(root)?
+        {
+            return Err(HostError::NotEmpty {
+                root: root.to_owned(),
+                found,
+            });
         }
         let lock = lock_marker(root, &marker)?;
         let claim = Self {
@@ -91,6 +88,23 @@ impl Drop for Claim {
             let _ = fs::remove_dir(&self.root);
         }
     }
+}
+
+/// Something below `root` that is not in Auk's run-time directory, where an agent may have been, or still be.
+fn foreign(root: &Path) -> Result<Option<String>, HostError> {
+    for (directory, ours) in [(root.to_owned(), "run"), (root.join("run"), "auk")] {
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            entries => entries.map_err(HostError::io("read the directory", &directory))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(HostError::io("read the directory", &directory))?;
+            if entry.file_name() != ours {
+                return Ok(Some(entry.file_name().to_string_lossy().into_owned()));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn lock_marker(root: &Path, marker: &Path) -> Result<Flock<File>, HostError> {

@@ -53,6 +53,8 @@ pub use error::HostError;
 /// Most chips, and most NICs, of one host: eight ports of eight functions each.
 pub const MAX_DEVICES: usize = 64;
 
+/// Serial number of the first chip of silicon.
+const FIRST_SERIAL: u64 = 0xA100_0000_0000_0001;
 /// Bus of the first chip and of the first NIC.
 const CHIP_BUS: u8 = 0x01;
 const NIC_BUS: u8 = 0x41;
@@ -93,7 +95,8 @@ impl Host {
     pub fn builder(root: impl Into<PathBuf>) -> HostBuilder {
         HostBuilder {
             root: root.into(),
-            profiles: Vec::new(),
+            silicon: 0,
+            others: Vec::new(),
             nics: 0,
         }
     }
@@ -103,7 +106,8 @@ impl Host {
 #[derive(Clone, Debug)]
 pub struct HostBuilder {
     root: PathBuf,
-    profiles: Vec<ChipProfile>,
+    silicon: usize,
+    others: Vec<ChipProfile>,
     nics: usize,
 }
 
@@ -111,17 +115,14 @@ impl HostBuilder {
     /// This many chips of silicon, with serial numbers of their own.
     #[must_use]
     pub fn chips(mut self, count: usize) -> Self {
-        // One more than the most is enough for the error.
-        let serials =
-            (0..count.min(MAX_DEVICES + 1) as u64).map(|index| 0xA100_0000_0000_0001 + index);
-        self.profiles = serials.map(ChipProfile::silicon).collect();
+        self.silicon = count;
         self
     }
 
-    /// One more chip, as the profile says.
+    /// One more chip, as the profile says, after those of [`HostBuilder::chips`].
     #[must_use]
     pub fn chip(mut self, profile: ChipProfile) -> Self {
-        self.profiles.push(profile);
+        self.others.push(profile);
         self
     }
 
@@ -137,7 +138,8 @@ impl HostBuilder {
     /// # Errors
     /// [`HostError`]; then nothing is left behind.
     pub fn start(self) -> Result<SimulatedHost, HostError> {
-        for (what, asked) in [("chips", self.profiles.len()), ("NICs", self.nics)] {
+        let count = self.silicon.saturating_add(self.others.len());
+        for (what, asked) in [("chips", count), ("NICs", self.nics)] {
             if asked > MAX_DEVICES {
                 return Err(HostError::TooMany {
                     what,
@@ -161,8 +163,9 @@ impl HostBuilder {
             chips: Vec::new(),
             nics: Vec::new(),
         };
-        let count = self.profiles.len();
-        for (index, profile) in self.profiles.into_iter().enumerate() {
+        let silicon =
+            (0..self.silicon as u64).map(|index| ChipProfile::silicon(FIRST_SERIAL + index));
+        for (index, profile) in silicon.chain(self.others).enumerate() {
             let (chip, function) = start_chip(&files, index, count, profile)?;
             tree.chips.push((chip.chip.clone(), function));
             chips.push(chip);
