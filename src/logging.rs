@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::output::style;
+use crate::output::{self, style};
 
 /// Environment variable with filter directives, such as `auk_sim=debug`; it wins over `-v`.
 const FILTER: &str = "AUK_LOG";
@@ -17,7 +17,14 @@ pub(crate) fn start(verbose: u8) {
         2 => "debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = match std::env::var(FILTER).ok().map(EnvFilter::try_new) {
+        Some(Ok(filter)) => filter,
+        Some(Err(error)) => {
+            output::note(&format!("{FILTER} is left out of account: {error}"));
+            EnvFilter::new(level)
+        }
+        None => EnvFilter::new(level),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
