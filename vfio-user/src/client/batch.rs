@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use zerocopy::IntoBytes;
 
-use super::calls::{fits, read_reply, write_reply};
 use super::connection::{Connection, Request};
+use super::regions::{fits, read_reply, write_reply};
 use super::{Client, Error, invalid};
 use crate::Errno;
 use crate::wire::{Command, RegionAccess};

@@ -1,9 +1,12 @@
 //! The client: typed calls to a device behind a vfio-user server.
 
 mod batch;
-mod calls;
 mod connection;
+mod dma;
 mod error;
+mod info;
+mod irqs;
+mod regions;
 mod requests;
 
 use std::io;
@@ -14,7 +17,7 @@ use std::time::Instant;
 use nix::poll::PollFlags;
 
 pub use batch::RegionOp;
-pub use calls::ClientMap;
+pub use dma::ClientMap;
 pub use error::Error;
 pub use requests::DmaHandler;
 

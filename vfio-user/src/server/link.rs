@@ -350,13 +350,16 @@ impl Link {
         receiving: &mut Receiving,
         deadline: Instant,
     ) -> Result<(), TransportError> {
-        loop {
+        if receiving.inbox.has_whole()? {
             let mut message = Message::empty();
-            if !self.next_in_inbox(receiving, &mut message)? {
-                break;
+            while self.next_in_inbox(receiving, &mut message)? {
+                receiving.backlog_bytes += message.payload.len();
+                receiving
+                    .backlog
+                    .push_back(std::mem::replace(&mut message, Message::empty()));
             }
-            receiving.backlog_bytes += message.payload.len();
-            receiving.backlog.push_back(message);
+            // The reply waited for may have been among them.
+            return Ok(());
         }
         if receiving.backlog.len() >= MAX_BACKLOG || receiving.backlog_bytes >= MAX_BACKLOG_BYTES {
             return Err(TransportError::TimedOut);

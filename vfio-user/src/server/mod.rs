@@ -28,7 +28,7 @@ use door::Door;
 /// What a server takes from its clients.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Most bytes of data in one message, at least 1.
+    /// Most bytes of data in one message; 0 counts as 1.
     pub max_data_xfer_size: u32,
     /// Most DMA ranges mapped at a time.
     pub max_dma_maps: u32,
@@ -115,7 +115,8 @@ impl Server {
     ///
     /// # Errors
     /// What the kernel says when it has no descriptor to spare.
-    pub fn new(options: Options) -> io::Result<Self> {
+    pub fn new(mut options: Options) -> io::Result<Self> {
+        options.max_data_xfer_size = options.max_data_xfer_size.max(1);
         Ok(Self {
             options,
             stop: StopHandle::new()?,

@@ -20,7 +20,8 @@ pub(super) fn serve(
     door: &mut Door<'_>,
 ) -> Result<Ended, SessionError> {
     let link = Arc::new(Link::new(socket, options));
-    let result = agree(&link, options, door).and_then(|agreed| match agreed {
+    let _closing = Closing(&link);
+    agree(&link, options, door).and_then(|agreed| match agreed {
         Agreed::Ended(ended) => Ok(ended),
         Agreed::With(client) => {
             let most = client
@@ -33,9 +34,17 @@ pub(super) fn serve(
             device.disconnected();
             served
         }
-    });
-    link.close();
-    result
+    })
+}
+
+/// Closes the connection however the session ends, a panic of the device included: the device may hold on to the
+/// socket through its [`ClientMemory`].
+struct Closing<'a>(&'a Link);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 enum Agreed {

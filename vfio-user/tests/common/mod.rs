@@ -12,6 +12,7 @@
 )]
 
 pub mod raw;
+pub mod script;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,9 +23,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use auk_vfio_user::Errno;
-use auk_vfio_user::client::{self, Client};
+use auk_vfio_user::client::{self, Client, ClientMap, Error};
 use auk_vfio_user::model::{
-    DeviceInfo, DmaMap, IrqAction, IrqData, IrqInfo, IrqSet, MmapArea, RegionInfo, RegionMmap,
+    DeviceInfo, DmaMap, IrqAction, IrqData, IrqInfo, IrqSet, MmapArea, Protection, RegionInfo,
+    RegionMmap,
 };
 use auk_vfio_user::pci::{BAR0_REGION, CONFIG_REGION, MSIX_IRQ, NUM_IRQS, NUM_REGIONS};
 use auk_vfio_user::server::{
@@ -288,6 +290,24 @@ impl Listening {
     pub fn stop(mut self) -> Ended {
         self.stop.stop();
         self.thread.take().unwrap().join().unwrap().unwrap()
+    }
+}
+
+/// The number of a refusal.
+pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> Errno {
+    match result {
+        Err(Error::Refused { errno, .. }) => errno,
+        other => panic!("expected a refusal, found {other:?}"),
+    }
+}
+
+/// Memory to map that is not shared.
+pub fn map(iova: u64, size: u64) -> ClientMap<'static> {
+    ClientMap {
+        iova,
+        size,
+        protection: Protection::READ_WRITE,
+        memory: None,
     }
 }
 
