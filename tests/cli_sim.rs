@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use cli_support::{SimHost, auk, auk_at, command, eventually, run, sim_host};
+use cli_support::{Running, SimHost, auk, auk_at, command, eventually, run, sim_host};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -30,6 +30,17 @@ fn each_signal_that_ends_it_leaves_nothing_behind() {
         assert_eq!(running.stop(signal).code(), Some(0), "{signal}");
         assert!(!root.exists(), "{signal}: {}", root.display());
     }
+}
+
+#[test]
+fn a_relative_root_is_told_in_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = command(&["sim", "host", "--json", "--root", "host"]);
+    let (_running, line) = Running::start(command.current_dir(directory.path()), false);
+    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let root = Path::new(ready["root"].as_str().unwrap());
+    assert!(root.is_absolute() && root.ends_with("host"), "{line}");
+    auk_at(root, &["list"]).expect_code(0);
 }
 
 #[test]
@@ -80,7 +91,7 @@ fn a_host_runs_on_when_nobody_reads_its_ready_line() {
         .stdout(writer)
         .spawn()
         .unwrap();
-    let running = cli_support::Running(child);
+    let running = Running(child);
     eventually("a host that answers", || {
         let injected = auk_at(&root, &["sim", "inject", "ecc-ce", "0000:01:00.0"]);
         (injected.code == Some(0)).then_some(())

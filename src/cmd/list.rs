@@ -61,24 +61,20 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
 
 fn table(devices: &[Seen]) -> Grid {
     let mut grid = Grid::new(&[
-        "ADDRESS", "KIND", "MODEL", "STATE", "LINK", "NUMA", "IOMMU", "DRIVER", "HELD BY",
+        "ADDRESS", "MODEL", "STATE", "LINK", "NUMA", "DRIVER", "HELD BY",
     ]);
     for seen in devices {
-        let held = match (&seen.held_by, seen.kind) {
-            (Some(holder), _) => holder.to_string(),
-            (None, Kind::Accelerator) => "nobody".to_owned(),
-            (None, _) => "-".to_owned(),
-        };
+        let holder = seen.held_by.as_ref().map(ToString::to_string);
         grid.push(vec![
             seen.address.as_str().into(),
-            seen.kind.name().into(),
             model(seen).into(),
             state(seen),
             seen.link.as_ref().map_or_else(|| "-".into(), link),
-            number(seen.numa_node).into(),
-            number(seen.iommu_group).into(),
+            seen.numa_node
+                .map_or_else(|| "-".to_owned(), |node| node.to_string())
+                .into(),
             seen.driver.as_deref().unwrap_or("-").into(),
-            held.into(),
+            holder.as_deref().unwrap_or("-").into(),
         ]);
     }
     grid
@@ -92,7 +88,12 @@ fn model(seen: &Seen) -> String {
         let text = id.as_deref().unwrap_or("?");
         text.trim_start_matches("0x").to_owned()
     };
-    format!("{}:{}", id(&seen.vendor), id(&seen.device))
+    format!(
+        "{} {}:{}",
+        seen.kind.name(),
+        id(&seen.vendor),
+        id(&seen.device)
+    )
 }
 
 /// A chip's firmware state, or the interfaces of a NIC.
@@ -133,8 +134,4 @@ pub(super) fn link(link: &Link) -> Cell {
 /// Speed and lanes; newer kernels add the name of the bus to the speed.
 pub(super) fn rate(speed: &str, width: u8) -> String {
     format!("{} x{width}", speed.trim_end_matches(" PCIe"))
-}
-
-fn number(number: Option<u32>) -> String {
-    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }

@@ -24,9 +24,9 @@ impl Tone {
     pub(super) const fn color(self) -> Option<Color> {
         match self {
             Self::Plain | Self::Heading => None,
-            Self::Good => Some(Color::Green),
-            Self::Doubtful => Some(Color::Yellow),
-            Self::Bad => Some(Color::Red),
+            Self::Good => Some(Color::DarkGreen),
+            Self::Doubtful => Some(Color::DarkYellow),
+            Self::Bad => Some(Color::DarkRed),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A grid of records, and lists of fields; both readable on a screen of 20 columns.
 
-use comfy_table::{Attribute, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use super::wrap::wrap;
 use super::{Screen, Tone, harmless};
@@ -28,6 +28,9 @@ impl<T: AsRef<str>> From<T> for Cell {
     }
 }
 
+/// Columns between two columns of a table.
+const GAP: u16 = 2;
+
 /// Records with the same columns: a table where that fits, else one record below the other.
 #[derive(Debug)]
 pub(crate) struct Grid {
@@ -51,16 +54,17 @@ impl Grid {
 
     /// The text for a screen.
     pub(crate) fn render(&self, screen: Screen) -> String {
-        let plain = self.table(false);
-        let widest = plain.lines().map(|line| line.trim_end().chars().count());
-        if screen.width < widest.max() {
-            // `None`, a screen without an end, is below every `Some`.
-            if screen.width.is_some() {
-                return self.one_below_the_other(screen);
+        let table = match screen.width {
+            None => self.table(screen.colored),
+            Some(width) if width >= self.least_width() => {
+                let mut table = self.table(screen.colored);
+                self.squeeze(&mut table, width);
+                table
             }
-        }
+            Some(_) => return self.one_below_the_other(screen),
+        };
         let mut text = String::new();
-        for line in self.table(screen.colored).lines() {
+        for line in table.lines() {
             text.push_str(line.trim_end());
             text.push('\n');
         }
@@ -91,10 +95,50 @@ impl Grid {
                 }
             }));
         }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, self.gap_after(index)));
         }
         table
+    }
+
+    /// Wraps cells so that the table fits, and breaks no word.
+    fn squeeze(&self, table: &mut Table, width: usize) {
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(u16::try_from(width).unwrap_or(u16::MAX));
+        table.set_constraints(self.longest_words().enumerate().map(|(index, longest)| {
+            let longest = u16::try_from(longest).unwrap_or(u16::MAX);
+            let width = longest.saturating_add(self.gap_after(index));
+            ColumnConstraint::LowerBoundary(Width::Fixed(width))
+        }));
+    }
+
+    /// Columns between this column of the table and the next.
+    fn gap_after(&self, column: usize) -> u16 {
+        if column + 1 < self.columns.len() {
+            GAP
+        } else {
+            0
+        }
+    }
+
+    /// Columns of the narrowest table that breaks no word.
+    fn least_width(&self) -> usize {
+        let gaps = usize::from(GAP) * self.columns.len().saturating_sub(1);
+        self.longest_words().sum::<usize>() + gaps
+    }
+
+    /// The length of the longest word of each column.
+    fn longest_words(&self) -> impl Iterator<Item = usize> {
+        self.columns.iter().enumerate().map(|(index, column)| {
+            let cells = self
+                .records
+                .iter()
+                .filter_map(move |record| record.get(index));
+            let texts = cells.map(|cell| cell.text.as_str()).chain([*column]);
+            let lengths = texts.flat_map(|text| text.split(' ').map(|word| word.chars().count()));
+            lengths.max().unwrap_or(0)
+        })
     }
 
     fn one_below_the_other(&self, screen: Screen) -> String {
@@ -207,6 +251,15 @@ mod tests {
     }
 
     #[test]
+    fn where_it_nearly_fits_cells_are_wrapped_between_words() {
+        let mut grid = Grid::new(&["ADDRESS", "HELD BY"]);
+        grid.push(vec!["0000:01:00.0".into(), "process 4711 (python3)".into()]);
+        let table = "ADDRESS       HELD BY\n0000:01:00.0  process\n              4711\n              (python3)\n";
+        assert_eq!(grid.render(screen(Some(24))), table);
+        assert_eq!(grid.render(screen(Some(36))).lines().count(), 2);
+    }
+
+    #[test]
     fn where_it_does_not_fit_each_record_is_a_list() {
         let list = "0000:01:00.0\n  state  Faulted\n\n0000:02:00.0\n  state  Running\n";
         assert_eq!(grid().render(screen(Some(20))), list);
@@ -228,6 +281,17 @@ mod tests {
         let text = grid().render(colored);
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.contains("\u{1b}["), "{text}");
+        for line in text.lines() {
+            // What is between an escape and its `m` is not shown.
+            let shown = line
+                .split('\u{1b}')
+                .enumerate()
+                .map(|(index, part)| match index {
+                    0 => part,
+                    _ => part.split_once('m').map_or("", |(_, shown)| shown),
+                });
+            assert!(shown.map(str::len).sum::<usize>() <= 21, "{line:?}");
+        }
     }
 
     #[test]

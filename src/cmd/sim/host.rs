@@ -1,9 +1,9 @@
 //! `auk sim host`: a simulated host in the foreground.
 
-use std::path::Path;
+use std::path::{self, Path};
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use auk_sim::host::{Host, SimulatedHost};
 use serde::Serialize;
 
@@ -64,6 +64,8 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         ));
     }
     let stop = Stop::hold()?;
+    // What is printed is to be of use in any directory.
+    let root = path::absolute(root).with_context(|| format!("finding {}", root.display()))?;
     let host = Host::builder(root)
         .chips(args.chips)
         .nics(args.nics)
