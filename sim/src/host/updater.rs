@@ -19,19 +19,25 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Brings all files up to date. An error is told once by whoever calls; the next call tries again.
+    /// Brings all files up to date, those of every device whatever becomes of another's; the last error if there was
+    /// one. The next call tries again.
     fn refresh(&mut self) -> Result<(), HostError> {
+        let mut result = Ok(());
         for (chip, function) in &mut self.chips {
-            function.refresh(&chip.config())?;
+            result = function.refresh(&chip.config()).and(result);
         }
         let now = Instant::now();
-        self.nics.iter_mut().try_for_each(|nic| nic.refresh(now))
+        for nic in &mut self.nics {
+            result = nic.refresh(now).and(result);
+        }
+        result
     }
 
-    /// When there is something to do next.
-    fn next(&self, now: Instant) -> Instant {
+    /// When there is something to do next; `None` when nothing changes by itself.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        let look = (!self.chips.is_empty()).then(|| now + PERIOD);
         let changes = self.nics.iter().filter_map(Nic::next_change);
-        changes.fold(now + PERIOD, Instant::min)
+        look.into_iter().chain(changes).min()
     }
 }
 
@@ -43,6 +49,21 @@ struct Shared {
 struct State {
     tree: Tree,
     stop: bool,
+    /// The files could not be brought up to date at the last try.
+    failing: bool,
+}
+
+impl State {
+    /// Brings the files up to date, and says when that fails, once.
+    fn refresh(&mut self) {
+        let refreshed = self.tree.refresh();
+        if let Err(error) = &refreshed
+            && !self.failing
+        {
+            tracing::error!(%error, "the tree of the simulated host is not up to date");
+        }
+        self.failing = refreshed.is_err();
+    }
 }
 
 impl Shared {
@@ -59,7 +80,11 @@ pub(crate) struct Updater {
 
 impl Updater {
     pub(crate) fn start(tree: Tree) -> Result<Self, HostError> {
-        let state = Mutex::new(State { tree, stop: false });
+        let state = Mutex::new(State {
+            tree,
+            stop: false,
+            failing: false,
+        });
         let shared = Arc::new(Shared {
             state,
             wake: Condvar::new(),
@@ -76,9 +101,12 @@ impl Updater {
         })
     }
 
-    /// Changes something, and has the files follow at once.
+    /// Changes something; the files have followed when this returns.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Tree) -> T) -> T {
-        let result = change(&mut self.shared.lock().tree);
+        let mut state = self.shared.lock();
+        let result = change(&mut state.tree);
+        state.refresh();
+        drop(state);
         self.shared.wake.notify_one();
         result
     }
@@ -100,24 +128,25 @@ impl Drop for Updater {
 
 fn run(shared: &Shared) {
     let mut state = shared.lock();
-    let mut failing = false;
     while !state.stop {
-        match state.tree.refresh() {
-            Ok(()) => failing = false,
-            Err(error) if !failing => {
-                failing = true;
-                tracing::error!(%error, "the tree of the simulated host is not up to date");
-            }
-            Err(_) => {}
-        }
+        state.refresh();
         let now = Instant::now();
-        let rest = state.tree.next(now).saturating_duration_since(now);
-        // A file system that refuses must not be asked in a loop.
-        let rest = if failing { PERIOD } else { rest };
-        state = shared
-            .wake
-            .wait_timeout(state, rest)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
+        let next = if state.failing {
+            // Tried again, but not in a loop: a file system that refuses stays so for a while.
+            Some(now + PERIOD)
+        } else {
+            state.tree.next(now)
+        };
+        state = match next {
+            Some(next) => {
+                let rest = next.saturating_duration_since(now);
+                let waited = shared.wake.wait_timeout(state, rest);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                let waited = shared.wake.wait(state);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            }
+        };
     }
 }

@@ -1,9 +1,14 @@
 //! Asks a simulated host for a fault.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use super::{Answer, CONTROL_SOCKET, Injection, MAX_LINE};
 
@@ -50,26 +55,80 @@ pub fn send(root: &Path, injection: &Injection, timeout: Duration) -> Result<(),
         path: path.clone(),
         source,
     };
-    let stream = UnixStream::connect(&path).map_err(|source| SendError::NoHost {
+    let deadline = Instant::now() + timeout;
+    let stream = connect(&path).map_err(|source| SendError::NoHost {
         path: path.clone(),
         source,
     })?;
-    stream.set_read_timeout(Some(timeout)).map_err(failed)?;
-    stream.set_write_timeout(Some(timeout)).map_err(failed)?;
-    let mut request = serde_json::to_string(injection).map_err(|error| failed(error.into()))?;
-    request.push('\n');
-    (&stream).write_all(request.as_bytes()).map_err(failed)?;
-
-    let mut line = String::new();
-    BufReader::new((&stream).take(MAX_LINE as u64))
-        .read_line(&mut line)
-        .map_err(failed)?;
-    match serde_json::from_str::<Answer>(&line) {
+    let line = exchange(&stream, injection, deadline).map_err(failed)?;
+    match serde_json::from_slice::<Answer>(&line) {
         Ok(Answer { ok: true, .. }) => Ok(()),
         Ok(Answer {
             error: Some(reason),
             ..
         }) => Err(SendError::Refused(reason)),
-        _ => Err(SendError::Malformed { path, found: line }),
+        _ => Err(SendError::Malformed {
+            path,
+            found: String::from_utf8_lossy(&line).chars().take(80).collect(),
+        }),
+    }
+}
+
+/// Connects without waiting: a host that lives has room in its queue. Through the open directory, because a socket
+/// address holds 107 bytes and a root may be longer.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let directory = path.parent().map_or_else(|| File::open("."), File::open)?;
+    let short = Path::new("/proc/self/fd")
+        .join(directory.as_raw_fd().to_string())
+        .join(path.file_name().unwrap_or_default());
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match socket::connect(fd.as_raw_fd(), &UnixAddr::new(&short)?) {
+        Ok(()) => {}
+        Err(Errno::EAGAIN) => return Err(ErrorKind::ResourceBusy.into()),
+        Err(errno) => return Err(errno.into()),
+    }
+    let stream = UnixStream::from(fd);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// Sends the request and reads one line, without its end.
+fn exchange(
+    mut stream: &UnixStream,
+    injection: &Injection,
+    deadline: Instant,
+) -> io::Result<Vec<u8>> {
+    let left = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        (!left.is_zero())
+            .then_some(left)
+            .ok_or(io::Error::from(ErrorKind::TimedOut))
+    };
+    let mut request = serde_json::to_vec(injection)?;
+    request.push(b'\n');
+    stream.set_write_timeout(Some(left()?))?;
+    stream.write_all(&request)?;
+
+    let mut line = Vec::new();
+    let mut chunk = [0; 512];
+    loop {
+        if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+            line.truncate(end);
+            return Ok(line);
+        }
+        if line.len() > MAX_LINE {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        stream.set_read_timeout(Some(left()?))?;
+        match stream.read(&mut chunk) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => line.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            Err(error) => return Err(error),
+        }
     }
 }

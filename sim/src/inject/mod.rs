@@ -4,6 +4,7 @@
 //! answer is one line as well, `{"ok": true}` or `{"ok": false, "error": "..."}`.
 
 mod client;
+mod parse;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,22 @@ const fn half_a_second() -> u64 {
 }
 
 impl Verb {
+    /// All verbs as they are written.
+    pub const NAMES: &'static [&'static str] = &[
+        "ecc-ce",
+        "ecc-ue",
+        "firmware-hang",
+        "link-width",
+        "carrier-flap",
+    ];
+
+    /// The verbs that have parameters, with their names.
+    const PARAMETERS: &'static [(&'static str, &'static [&'static str])] = &[
+        ("ecc-ce", &["count"]),
+        ("link-width", &["lanes"]),
+        ("carrier-flap", &["count", "down_ms"]),
+    ];
+
     /// The verb as it is written.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -81,6 +98,44 @@ impl Verb {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InjectError {
+    /// The line is no request.
+    #[error(
+        "a request is one line with a JSON object such as \
+         {{\"verb\": \"ecc-ue\", \"target\": \"0000:01:00.0\"}}, and this is none: {reason}"
+    )]
+    NotARequest {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The line is longer than a request can be.
+    #[error("a request is one line of at most {MAX_LINE} bytes")]
+    TooLong,
+    /// There is no such verb.
+    #[error(
+        "no verb {found:?}{}; the verbs are {}",
+        suggestion.map(|verb| format!(", did you mean {verb:?}?")).unwrap_or_default(),
+        Verb::NAMES.join(", ")
+    )]
+    UnknownVerb {
+        /// What was asked for.
+        found: String,
+        /// The verb that it resembles.
+        suggestion: Option<&'static str>,
+    },
+    /// The verb has no such parameter, or not of that type.
+    #[error("{verb}: {reason}")]
+    BadParameter {
+        /// What was asked for.
+        verb: String,
+        /// Which parameter, and what is wrong with it.
+        reason: String,
+    },
+    /// The host serves as many clients as it takes.
+    #[error("the simulated host has {most} clients already; try again later")]
+    TooManyClients {
+        /// How many it takes.
+        most: usize,
+    },
     /// There is no such device.
     #[error("no device {target:?} on this host; it has {}", known.join(", "))]
     UnknownTarget {

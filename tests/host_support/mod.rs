@@ -1,0 +1,45 @@
+//! What the tests of the simulated host share.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test binary uses a part of it"
+)]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use auk_sim::ChipProfile;
+use auk_sim::host::{Host, SimulatedHost};
+
+/// Longest wait for anything; a wait that takes as long is a failure.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A host whose chips have little memory.
+pub fn small_host(root: &Path, chips: u64, nics: usize) -> SimulatedHost {
+    let mut builder = Host::builder(root).nics(nics);
+    for serial in 1..=chips {
+        builder = builder.chip(ChipProfile {
+            memory: 1 << 20,
+            ..ChipProfile::silicon(serial)
+        });
+    }
+    builder.start().unwrap()
+}
+
+/// A text file of the tree.
+pub fn read(root: &Path, path: &str) -> String {
+    let path = root.join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Waits until something is so.
+pub fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !so() {
+        assert!(Instant::now() < end, "{what} did not come in {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
