@@ -190,8 +190,8 @@ fn fail_and_recover(
 
     // At once, before the agent has looked again: counters and last fault survive.
     let seen = Instant::now();
-    drop(network);
     device.restart_firmware()?;
+    drop(network);
     let restarted = seen.elapsed();
     stage.show.say(
         "driver",

@@ -313,7 +313,7 @@ impl Inner {
 
     /// Keeps something alive until a reset has proven that the chip does not write it any more.
     pub(crate) fn keep_until_reset(&self, kept: impl Any + Send) {
-        tracing::warn!(device = %self.name, "memory that the chip may still write is kept until a reset");
+        tracing::debug!(device = %self.name, "memory that the chip may still write is kept until a reset");
         lock(&self.quarantine).push(Box::new(kept));
     }
 

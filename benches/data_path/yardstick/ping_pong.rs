@@ -18,7 +18,7 @@ struct Lines {
 }
 
 /// A partner thread that answers each ping.
-pub struct PingPong {
+pub(crate) struct PingPong {
     lines: Arc<Lines>,
     count: u64,
     partner: Option<JoinHandle<()>>,
@@ -26,7 +26,7 @@ pub struct PingPong {
 
 impl PingPong {
     /// Starts the partner.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let lines = Arc::new(Lines::default());
         let theirs = Arc::clone(&lines);
         let partner = std::thread::spawn(move || {
@@ -40,11 +40,15 @@ impl PingPong {
                 std::hint::spin_loop();
             }
         });
-        Self { lines, count: 0, partner: Some(partner) }
+        Self {
+            lines,
+            count: 0,
+            partner: Some(partner),
+        }
     }
 
     /// The time of `rounds` round trips.
-    pub fn run(&mut self, rounds: u64) -> Duration {
+    pub(crate) fn run(&mut self, rounds: u64) -> Duration {
         let start = Instant::now();
         for _ in 0..rounds {
             self.count += 1;

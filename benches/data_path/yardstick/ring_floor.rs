@@ -24,7 +24,7 @@ struct Rings {
 }
 
 /// A ring and the thread that completes what is put into it.
-pub struct RingFloor {
+pub(crate) struct RingFloor {
     rings: Arc<Rings>,
     submitted: u64,
     reaped: u64,
@@ -33,21 +33,30 @@ pub struct RingFloor {
 
 impl RingFloor {
     /// Starts a ring of `depth` entries, a power of two.
-    pub fn start(depth: usize) -> Self {
+    pub(crate) fn start(depth: usize) -> Self {
         assert!(depth.is_power_of_two());
         let rings = Arc::new(Rings {
-            submissions: std::iter::repeat_with(Descriptor::default).take(depth).collect(),
-            completions: std::iter::repeat_with(Completion::default).take(depth).collect(),
+            submissions: std::iter::repeat_with(Descriptor::default)
+                .take(depth)
+                .collect(),
+            completions: std::iter::repeat_with(Completion::default)
+                .take(depth)
+                .collect(),
             doorbell: Padded::default(),
             stop: Padded::default(),
         });
         let theirs = Arc::clone(&rings);
         let partner = std::thread::spawn(move || complete(&theirs));
-        Self { rings, submitted: 0, reaped: 0, partner: Some(partner) }
+        Self {
+            rings,
+            submitted: 0,
+            reaped: 0,
+            partner: Some(partner),
+        }
     }
 
     /// The time of `commands` commands with up to `in_flight` of them under way.
-    pub fn run(&mut self, commands: u64, in_flight: u64) -> Duration {
+    pub(crate) fn run(&mut self, commands: u64, in_flight: u64) -> Duration {
         let start = Instant::now();
         let end = self.reaped + commands;
         while self.reaped < end {
@@ -56,7 +65,10 @@ impl RingFloor {
                 for _ in 0..room {
                     self.write();
                 }
-                self.rings.doorbell.0.store(self.submitted, Ordering::Release);
+                self.rings
+                    .doorbell
+                    .0
+                    .store(self.submitted, Ordering::Release);
             }
             while self.reap() {}
         }
@@ -99,7 +111,10 @@ fn complete(rings: &Rings) {
         let tail = rings.doorbell.0.load(Ordering::Acquire);
         while done < tail {
             let entry = &rings.submissions[slot(done, depth)];
-            let sum = entry.0.iter().fold(0, |sum, word| sum ^ word.load(Ordering::Relaxed));
+            let sum = entry
+                .0
+                .iter()
+                .fold(0, |sum, word| sum ^ word.load(Ordering::Relaxed));
             let completion = &rings.completions[slot(done, depth)];
             completion.0[0].store(sum, Ordering::Relaxed);
             completion.0[1].store(mark(done, depth), Ordering::Release);
