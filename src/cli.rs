@@ -8,10 +8,11 @@ use crate::{cmd, demo};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done, and all is well
-  1  done, and something is wrong or could not be seen
-  2  the command line makes no sense
-  3  it could not be done
+    0  done, and all is well
+    1  done, and something is wrong or could not be seen
+    2  the command line makes no sense
+    3  it could not be done
+  130  the demo was interrupted
 
 Environment:
   AUK_ROOT  as --root

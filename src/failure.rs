@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use auk_driver::Error as DriverError;
+use auk_driver::bus::BusError;
 use auk_driver::pci::{ConfigError, PciError};
 
 /// Exit code: something was found to be wrong, or could not be seen.
@@ -101,9 +102,11 @@ fn driver_hint(error: &DriverError) -> Option<String> {
             "leave out --open to see its vital signs; the last fault and the counters are there"
                 .to_owned()
         }
-        DriverError::Disconnected { .. } => {
-            "is its simulator still running? Start it again with `auk sim host`".to_owned()
-        }
+        DriverError::Disconnected { .. }
+        | DriverError::Bus {
+            source: BusError::Connect { .. },
+            ..
+        } => "is its simulator still running? Start it again with `auk sim host`".to_owned(),
         _ => return None,
     })
 }

@@ -5,6 +5,7 @@ mod cli_support;
 use auk_driver::pci::Host;
 use auk_driver::{Device, OpenOptions};
 use cli_support::{SimHost, auk, auk_at, command, eventually, run};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 #[test]
@@ -156,6 +157,26 @@ fn a_chip_that_is_held_is_shown_with_its_holder_and_not_opened() {
     device.check().unwrap();
     drop(device);
     host.auk(&["show", "01:00.0", "--open"]).expect_code(0);
+}
+
+#[test]
+fn a_chip_whose_simulator_was_killed_is_told_as_that() {
+    let host = SimHost::start(1, 0);
+    let SimHost {
+        running,
+        root,
+        directory: _directory,
+        ..
+    } = host;
+    running.stop(Signal::SIGKILL);
+    auk_at(&root, &["show", "01:00.0", "--open"]).expect_error(
+        3,
+        &[
+            "0000:01:00.0",
+            "connecting",
+            "hint: is its simulator still running",
+        ],
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod cli_support;
 
 use std::io;
+use std::process::Stdio;
 
 use cli_support::{auk, command, ended, run};
 
@@ -102,6 +103,7 @@ fn a_full_disk_is_an_error() {
         .unwrap();
     let mut child = command(&["completions", "bash"])
         .stdout(full)
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     assert_eq!(ended(&mut child).code(), Some(3));

@@ -86,10 +86,16 @@ impl Screen {
             .and_then(|text| text.trim().parse().ok())
             .filter(|columns| *columns > 0);
         Self {
-            width: told.or_else(|| comfy_table::Table::new().width().map(usize::from)),
+            width: told.or_else(terminal_width),
             colored: style::stdout_is_colored(),
         }
     }
+}
+
+/// The columns of the terminal that stdout is; a terminal that says 0 does not know.
+fn terminal_width() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(io::stdout())?;
+    Some(usize::from(width.0)).filter(|columns| *columns > 0)
 }
 
 /// A text of another's, fit for a terminal: it must not move the cursor or change colours.
