@@ -51,7 +51,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         output::print_json(&status)?;
     } else {
         output::print(&text(&status, args.all, Screen::stdout()))?;
-        if let Some(error) = &status.discovery_error {
+        if status.agent.rounds == 0 {
+            output::note("the agent has only just started and has not seen all devices yet");
+        } else if let Some(error) = &status.discovery_error {
             output::note(&format!("the agent could not list the devices: {error}"));
         } else if status.components.is_empty() {
             output::note(&format!(
@@ -67,10 +69,12 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Every component is healthy, and the list of them is complete.
+/// Every component was looked at and is healthy, and the list of them is complete.
 fn is_well(status: &Status) -> bool {
     let healthy = |component: &ComponentStatus| component.state == HealthState::Healthy;
-    status.discovery_error.is_none() && status.components.iter().all(healthy)
+    status.agent.rounds > 0
+        && status.discovery_error.is_none()
+        && status.components.iter().all(healthy)
 }
 
 fn text(status: &Status, all: bool, screen: Screen) -> String {
@@ -166,4 +170,41 @@ fn lasting(status: &Status, unix_ms: u64) -> String {
     span(Duration::from_millis(
         status.at_unix_ms.saturating_sub(unix_ms),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(rounds: u64, discovery_error: Option<&str>) -> Status {
+        serde_json::from_value(serde_json::json!({
+            "schema": 1,
+            "at_unix_ms": 0,
+            "agent": {
+                "version": "0.1.0",
+                "pid": 1,
+                "root": "/",
+                "started_unix_ms": 0,
+                "interval_ms": 1000,
+                "rounds": rounds,
+                "cpu_seconds": 0.0,
+                "resident_bytes": 0,
+            },
+            "discovery_error": discovery_error,
+            "components": [],
+            "transitions": [],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_host_that_was_never_looked_at_is_not_well() {
+        assert!(!is_well(&status(0, None)));
+        assert!(is_well(&status(1, None)));
+    }
+
+    #[test]
+    fn a_host_whose_devices_cannot_be_listed_is_not_well() {
+        assert!(!is_well(&status(1, Some("permission denied"))));
+    }
 }
