@@ -2,13 +2,11 @@
 
 mod cli_support;
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 
-use cli_support::{auk, command, ended, run, sim_host};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use cli_support::{Running, auk, command, ended, run, sim_host};
+use nix::sys::signal::Signal;
 
 /// A demo that keeps its files in `directory`.
 fn demo(directory: &Path, args: &[&str]) -> Command {
@@ -17,29 +15,8 @@ fn demo(directory: &Path, args: &[&str]) -> Command {
     demo
 }
 
-/// A demo that runs until a line of it contains `text`.
-fn started_until(demo: &mut Command, text: &str) -> (Child, BufReader<ChildStdout>) {
-    let mut child = demo
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap());
-    loop {
-        let mut line = String::new();
-        assert_ne!(
-            lines.read_line(&mut line).unwrap(),
-            0,
-            "it ended before it said {text:?}"
-        );
-        if line.contains(text) {
-            return (child, lines);
-        }
-    }
-}
-
 fn is_empty(directory: &Path) -> bool {
-    std::fs::read_dir(directory).unwrap().next().is_none()
+    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 #[test]
@@ -82,12 +59,11 @@ fn twenty_columns_are_enough() {
 fn interrupted_in_the_middle_it_leaves_nothing_behind() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let directory = tempfile::tempdir().unwrap();
-        let (mut child, _lines) = started_until(
+        let running = Running::start_until(
             &mut demo(directory.path(), &["--pace", "50"]),
             "network loaded",
         );
-        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
-        assert_eq!(ended(&mut child).code(), Some(130), "{signal}");
+        assert_eq!(running.stop(signal).code(), Some(130), "{signal}");
         assert!(is_empty(directory.path()), "{signal}");
     }
 }
@@ -98,10 +74,10 @@ fn a_simulator_that_dies_in_the_middle_is_an_error_that_says_so() {
     let root = directory.path().join("host");
     let (host, _) = sim_host(&root, 2, 2);
     let attach = ["--pace", "50", "--attach", root.to_str().unwrap()];
-    let (mut child, _lines) = started_until(&mut demo(directory.path(), &attach), "network loaded");
+    let mut running = Running::start_until(&mut demo(directory.path(), &attach), "network loaded");
     assert!(!host.stop(Signal::SIGKILL).success());
-    let mut stderr = child.stderr.take().unwrap();
-    assert_eq!(ended(&mut child).code(), Some(3));
+    let mut stderr = running.0.stderr.take().unwrap();
+    assert_eq!(ended(&mut running.0).code(), Some(3));
     let mut said = String::new();
     std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
     assert!(

@@ -167,6 +167,34 @@ impl Running {
         }
     }
 
+    /// Starts it and waits until a line of its stdout contains `text`. Its stderr is the caller's to read.
+    #[track_caller]
+    pub fn start_until(command: &mut Command, text: &str) -> Self {
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut running = Self(child);
+        let stdout = running.0.stdout.take().unwrap();
+        let (each, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // Read on when nobody listens any more, so that the command never waits for a reader.
+                let _ = each.send(line);
+            }
+        });
+        let start = Instant::now();
+        loop {
+            let left = SOON.saturating_sub(start.elapsed());
+            match lines.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return running,
+                Ok(_) => {}
+                Err(error) => panic!("it did not say {text:?}: {error}"),
+            }
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
