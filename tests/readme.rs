@@ -25,7 +25,10 @@ fn the_first_program_computes_on_a_simulated_chip() {
     let host = SimHost::start(1, 0);
     let mut program = Command::new(env!("CARGO"));
     program.args(["run", "--quiet", "--example", "first_program", "--"]);
-    program.arg(&host.root).arg("0000:01:00.0").stdin(Stdio::null());
+    program
+        .arg(&host.root)
+        .arg("0000:01:00.0")
+        .stdin(Stdio::null());
     let outcome = run(&mut program).expect_code(0);
     assert!(
         outcome.stdout.contains("the product is [1, 2, 9, 12]"),
