@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::shared::Shared;
 use crate::probe::ProbeError;
-use crate::probe::discover::{Found, discover};
+use crate::probe::discover::{Discovery, Found};
 use crate::probe::reader::Reader;
 use crate::probe::target::{Sample, Target};
 use crate::time::{Moment, millis};
@@ -115,10 +115,11 @@ impl Rounds {
 
     async fn list(&mut self, shared: &Shared) -> Result<(), ProbeError> {
         if self.lister.is_none() {
-            let (root, sender) = (self.root.clone(), self.sender.clone());
+            let sender = self.sender.clone();
+            let mut discovery = Discovery::new(&self.root);
             let reader = Reader::start("auk-list", move |_| {
                 // The receiver is gone only when the agent stops.
-                let _ = sender.send(Answer::Listed(discover(&root)));
+                let _ = sender.send(Answer::Listed(discovery.list()));
             });
             let reader = reader.map_err(|error| no_reader(&error))?;
             self.lister = Some(Watched {

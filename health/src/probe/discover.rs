@@ -1,5 +1,6 @@
 //! Which accelerators and NICs a host has.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -42,49 +43,95 @@ pub fn is_bdf(name: &str) -> bool {
     hex(Some(device), 2, 2) && matches!(function.as_bytes(), [b'0'..=b'7'])
 }
 
-/// Lists a host's accelerators and NICs by address. Virtual functions are left out: the physical
-/// one has the link, the counters and the port.
+/// Lists a host's accelerators and NICs by address, as [`Discovery::list`] does the first time.
 ///
 /// # Errors
-/// When the list of devices cannot be read; a host without PCI has an empty one.
+/// As [`Discovery::list`].
 pub fn discover(root: &Path) -> Result<Vec<Found>, ProbeError> {
-    let ports = interfaces(root)?;
-    let directory = root.join("sys/bus/pci/devices");
-    let mut found = Vec::new();
-    for bdf in names(&directory)? {
-        if !is_bdf(&bdf) {
-            continue;
-        }
-        let function = directory.join(&bdf);
-        // A device may leave between the listing and this; the next round lists it no more.
-        let (Ok(vendor), Ok(device)) = (
-            text::hexadecimal(&function.join("vendor")),
-            text::hexadecimal(&function.join("device")),
-        ) else {
-            continue;
-        };
-        let accelerator = vendor == u32::from(VENDOR)
-            && u16::try_from(device).is_ok_and(|device| Model::parse(device).is_ok());
-        let interface = ports
-            .iter()
-            .find(|(owner, _)| *owner == bdf)
-            .map(|(_, name)| name.clone());
-        let kind = match (accelerator, &interface) {
-            (true, _) => Kind::Accelerator,
-            (false, Some(_)) => Kind::Nic,
-            (false, None) => continue,
-        };
-        if function.join("physfn").exists() {
-            continue;
-        }
-        found.push(Found {
-            bdf,
-            kind,
-            pci_id: format!("{vendor:04x}:{device:04x}"),
-            interface,
-        });
+    Discovery::new(root).list()
+}
+
+/// Lists a host's devices again and again, and reads each function's IDs once.
+#[derive(Debug)]
+pub struct Discovery {
+    root: PathBuf,
+    known: BTreeMap<String, Function>,
+}
+
+/// What does not change while a function is listed.
+#[derive(Clone, Copy, Debug)]
+struct Function {
+    vendor: u32,
+    device: u32,
+    /// The physical one has the link, the counters and the port.
+    is_virtual: bool,
+}
+
+impl Function {
+    fn read(directory: &Path) -> Result<Self, ProbeError> {
+        Ok(Self {
+            vendor: text::hexadecimal(&directory.join("vendor"))?,
+            device: text::hexadecimal(&directory.join("device"))?,
+            is_virtual: directory.join("physfn").exists(),
+        })
     }
-    Ok(found)
+
+    fn is_accelerator(self) -> bool {
+        self.vendor == u32::from(VENDOR)
+            && u16::try_from(self.device).is_ok_and(|device| Model::parse(device).is_ok())
+    }
+}
+
+impl Discovery {
+    /// A list of the host under `root`; reads nothing yet.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// The accelerators and NICs by address. Virtual functions are left out.
+    ///
+    /// # Errors
+    /// When the list of devices cannot be read; a host without PCI has an empty one.
+    pub fn list(&mut self) -> Result<Vec<Found>, ProbeError> {
+        let ports = interfaces(&self.root)?;
+        let directory = self.root.join("sys/bus/pci/devices");
+        let mut known = BTreeMap::new();
+        let mut found = Vec::new();
+        for bdf in names(&directory)? {
+            if !is_bdf(&bdf) {
+                continue;
+            }
+            let function = match self.known.get(&bdf) {
+                Some(function) => *function,
+                // A device may leave between the listing and this; the next list has it no more.
+                None => match Function::read(&directory.join(&bdf)) {
+                    Ok(function) => function,
+                    Err(_) => continue,
+                },
+            };
+            known.insert(bdf.clone(), function);
+            let interface = ports.iter().find(|(owner, _)| *owner == bdf);
+            let interface = interface.map(|(_, name)| name.clone());
+            let kind = match (function.is_accelerator(), &interface) {
+                _ if function.is_virtual => continue,
+                (true, _) => Kind::Accelerator,
+                (false, Some(_)) => Kind::Nic,
+                (false, None) => continue,
+            };
+            found.push(Found {
+                pci_id: format!("{:04x}:{:04x}", function.vendor, function.device),
+                bdf,
+                kind,
+                interface,
+            });
+        }
+        self.known = known;
+        Ok(found)
+    }
 }
 
 /// Interfaces with the address of the function that they belong to.

@@ -9,32 +9,41 @@ use std::str::FromStr;
 use super::ProbeError;
 
 /// sysfs gives at most a page; anything longer is not sysfs.
-const LIMIT: u64 = 4096;
+const LIMIT: usize = 4096;
 
 /// The contents of a file, without the white space around them.
 ///
 /// # Errors
 /// When it cannot be read, is longer than a page or is not UTF-8.
 pub(crate) fn read(path: &Path) -> Result<String, ProbeError> {
-    let mut bytes = Vec::new();
-    open(path)
-        .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
-        .map_err(|error| ProbeError::io(path, &error))?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(ProbeError::malformed(
-            path,
-            "more than a page",
-            "at most a page of text",
-        ));
+    let mut buffer = [0; LIMIT + 1];
+    let bytes = fill(path, &mut buffer).map_err(|error| ProbeError::io(path, &error))?;
+    if bytes.len() > LIMIT {
+        let found = "more than a page";
+        return Err(ProbeError::malformed(path, found, "at most a page of text"));
     }
-    match std::str::from_utf8(&bytes) {
+    match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.trim().to_owned()),
-        Err(_) => Err(ProbeError::malformed(
-            path,
-            &String::from_utf8_lossy(&bytes),
-            "text in UTF-8",
-        )),
+        Err(_) => {
+            let found = String::from_utf8_lossy(bytes);
+            Err(ProbeError::malformed(path, &found, "text in UTF-8"))
+        }
     }
+}
+
+/// Reads to the end of the file or of the buffer: on the stack, as a look reads hundreds of these.
+fn fill<'a>(path: &Path, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let mut file = open(path)?;
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(&buffer[..filled])
 }
 
 /// Opens without waiting, should the file be a pipe that nobody writes to.
