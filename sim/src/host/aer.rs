@@ -51,6 +51,9 @@ pub(crate) enum Severity {
 }
 
 impl Severity {
+    /// All three.
+    pub(crate) const ALL: [Self; 3] = [Self::Correctable, Self::NonFatal, Self::Fatal];
+
     /// The file's name.
     pub(crate) const fn file(self) -> &'static str {
         match self {
@@ -68,6 +71,15 @@ impl Severity {
         }
         let _infallible = writeln!(text, "{} 0", self.total());
         text
+    }
+
+    /// The name of the file in which a root port counts such messages from below it.
+    pub(crate) const fn root_port_file(self) -> &'static str {
+        match self {
+            Self::Correctable => "aer_rootport_total_err_cor",
+            Self::NonFatal => "aer_rootport_total_err_nonfatal",
+            Self::Fatal => "aer_rootport_total_err_fatal",
+        }
     }
 
     const fn total(self) -> &'static str {

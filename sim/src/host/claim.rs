@@ -1,59 +1,66 @@
 //! Making a directory one's own, and giving it back.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
-
 use super::error::HostError;
-use crate::inject::CONTROL_SOCKET;
 
-/// The marker of a simulated host, below its root: holds the process and is locked while that lives.
+/// The marker of a simulated host, below its root: signed with its process, and locked while that lives.
 const MARKER: &str = "run/auk/sim/host";
-/// What a simulated host makes below its root.
+/// What a signature begins with; the process follows.
+const SIGNATURE: &str = "auk-sim-host ";
+/// What a simulated host makes below its root. The leases of its chips go with them.
 const OURS: [&str; 3] = ["sys", "run/auk/sim", "run/auk/lease"];
 /// Directories above those, removed when nothing else is in them.
 const SHARED: [&str; 2] = ["run/auk", "run"];
-/// Longest path of a Unix socket, unix(7).
-const SUN_PATH_MAX: usize = 107;
+/// How often a marker that vanishes between two looks is looked for again.
+const TRIES: u32 = 10;
 
 /// A root directory that this host has to itself. Dropping it removes the tree.
 pub(crate) struct Claim {
     root: PathBuf,
     /// The root was not there before.
     made_root: bool,
-    _lock: Flock<File>,
+    /// Locked by flock(2), which goes with the descriptor.
+    _marker: File,
 }
 
 impl Claim {
     /// Takes `root`: a new or empty directory, or one that a dead host left behind.
     pub(crate) fn take(root: &Path) -> Result<Self, HostError> {
-        let most = SUN_PATH_MAX - CONTROL_SOCKET.len() - 1;
-        let length = root.as_os_str().len();
-        if length > most {
-            return Err(HostError::RootTooLong {
-                root: root.to_owned(),
-                length,
-                most,
-            });
-        }
         let made_root = !root.exists();
-        let marker = root.join(MARKER);
-        if !made_root
-            && !marker.exists()
+        let path = root.join(MARKER);
+        let fresh = !path.exists();
+        // Looked for once more, because another host may be starting here.
+        if fresh
             && let Some(found) = foreign(root)?
+            && !path.exists()
         {
             return Err(HostError::NotEmpty {
                 root: root.to_owned(),
                 found,
             });
         }
-        let lock = lock_marker(root, &marker)?;
+        let mut marker = lock_marker(root, &path)?;
+        let signature = read_signature(&marker).map_err(HostError::io("read", &path))?;
+        // Without a signature, of whoever made it: a host that died in between leaves an empty one.
+        if !signature.is_empty() && signer(&signature).is_none() {
+            return Err(HostError::NotEmpty {
+                root: root.to_owned(),
+                found: MARKER.to_owned(),
+            });
+        }
+        marker
+            .set_len(0)
+            .and_then(|()| marker.rewind())
+            .and_then(|()| writeln!(marker, "{SIGNATURE}{}", std::process::id()))
+            .map_err(HostError::io("write", &path))?;
         let claim = Self {
             root: root.to_owned(),
             made_root,
-            _lock: lock,
+            _marker: marker,
         };
         claim.sweep();
         Ok(claim)
@@ -107,37 +114,55 @@ fn foreign(root: &Path) -> Result<Option<String>, HostError> {
     Ok(None)
 }
 
-fn lock_marker(root: &Path, marker: &Path) -> Result<Flock<File>, HostError> {
-    let directory = marker.parent().unwrap_or(root);
-    fs::create_dir_all(directory).map_err(HostError::io("make the directory", directory))?;
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(marker)
-        .map_err(HostError::io("open", marker))?;
-    let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => lock,
-        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let mut pid = String::new();
-            let read = file.read_to_string(&mut pid);
-            let known = read.is_ok() && !pid.trim().is_empty();
-            let pid = if known {
-                pid.trim().to_owned()
-            } else {
-                "?".to_owned()
-            };
-            return Err(HostError::InUse {
-                root: root.to_owned(),
-                pid,
-            });
+fn lock_marker(root: &Path, path: &Path) -> Result<File, HostError> {
+    let directory = path.parent().unwrap_or(root);
+    for _ in 0..TRIES {
+        fs::create_dir_all(directory).map_err(HostError::io("make the directory", directory))?;
+        let marker = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path);
+        let marker = match marker {
+            // The host that goes has just removed the directory.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            marker => marker.map_err(HostError::io("open", path))?,
+        };
+        match marker.try_lock() {
+            Ok(()) if is_at(&marker, path) => return Ok(marker),
+            // The host that had it removed it between our open and our lock: this is no longer the marker.
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let signature = read_signature(&marker).unwrap_or_default();
+                return Err(HostError::InUse {
+                    root: root.to_owned(),
+                    pid: signer(&signature).map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(HostError::io("lock", path)(source)),
         }
-        Err((_, errno)) => return Err(HostError::io("lock", marker)(errno.into())),
-    };
-    lock.set_len(0).map_err(HostError::io("write", marker))?;
-    writeln!(lock, "{}", std::process::id()).map_err(HostError::io("write", marker))?;
-    Ok(lock)
+    }
+    Err(HostError::io("lock", path)(ErrorKind::ResourceBusy.into()))
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+fn read_signature(marker: &File) -> io::Result<Vec<u8>> {
+    let mut signature = Vec::new();
+    marker.take(64).read_to_end(&mut signature)?;
+    Ok(signature)
+}
+
+fn signer(signature: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(signature).ok()?;
+    text.strip_prefix(SIGNATURE)?.trim_end().parse().ok()
 }
 
 /// Removes a file, a link or a directory with all that is in it.

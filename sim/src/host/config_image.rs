@@ -119,6 +119,14 @@ impl ConfigImage {
         image
     }
 
+    /// The link trained to another speed or width.
+    pub(crate) fn set_link(&mut self, now: LinkState) {
+        self.set_u16(
+            pcie::OFFSET + pcie::LNKSTA,
+            u16::from(now.speed) | u16::from(now.width) << pcie::LINK_WIDTH_SHIFT | LNKSTA_ACTIVE,
+        );
+    }
+
     /// All of it.
     pub(crate) fn bytes(&self) -> &[u8; config::SIZE] {
         &self.0

@@ -69,6 +69,11 @@ impl ConfigView<'_> {
             .map_or(0, |at| self.u16(at + pm::PMCSR) & pm::PMCSR_STATE)
     }
 
+    /// Whether the function answers to memory accesses.
+    pub(crate) fn memory_enabled(self) -> bool {
+        self.u16(header::COMMAND) & header::COMMAND_MEMORY != 0
+    }
+
     /// The link that the function is on.
     pub(crate) fn link(self) -> Option<Link> {
         let at = self.capability(config::capability::PCIE)?;

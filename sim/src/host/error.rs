@@ -32,19 +32,6 @@ pub enum HostError {
         /// An entry that was found there.
         found: String,
     },
-    /// The paths of the sockets would not fit a Unix socket address.
-    #[error(
-        "{} is too long a path: {length} bytes, and the sockets below it leave room for {most}; choose a shorter one",
-        root.display()
-    )]
-    RootTooLong {
-        /// The directory.
-        root: PathBuf,
-        /// Bytes of its path.
-        length: usize,
-        /// Most bytes that fit.
-        most: usize,
-    },
     /// More devices than the host has buses for.
     #[error("a simulated host takes at most {most} {what}, {asked} were asked for")]
     TooMany {

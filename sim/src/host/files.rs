@@ -11,6 +11,8 @@ use super::error::HostError;
 pub(crate) const READ_ONLY: u32 = 0o444;
 /// Mode of an attribute that root also writes.
 pub(crate) const READ_WRITE: u32 = 0o644;
+/// Mode of an attribute that root only writes.
+pub(crate) const WRITE_ONLY: u32 = 0o200;
 
 /// The directory under which everything of one host lies.
 #[derive(Clone, Debug)]

@@ -1,19 +1,40 @@
-//! A network interface: its directory under `net/` of its function.
+//! A NIC: its function, and the directory of its interface under `net/` of that. It carries no packets.
 //!
 //! Names and formats are those of `net/core/net-sysfs.c` and `Documentation/ABI/testing/sysfs-class-net`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::attributes::Attribute;
+use super::config_image::{Bar, ConfigImage, Identity};
+use super::config_view::LinkState;
 use super::error::HostError;
 use super::files::{Files, READ_ONLY, READ_WRITE};
+use super::function::{Function, Placement};
+use super::port::Port;
 
 /// Speed of the simulated ports in Mb/s.
 const SPEED: u32 = 400_000;
 /// Changes of the carrier that may be waiting: what is asked for beyond that is refused.
 const MAX_PENDING: usize = 10_000;
 
-const STATISTICS: [&str; 23] = [
+/// An adapter that the kernel's `mlx5_core` drives.
+const IDENTITY: Identity = Identity {
+    vendor: 0x15B3,
+    device: 0x1021,
+    subsystem: (0x15B3, 0x0023),
+    class: 0x02_00_00,
+    revision: 0,
+};
+/// What its slot has: 32 GT/s, 16 lanes.
+pub(crate) const SLOT: LinkState = LinkState {
+    speed: 5,
+    width: 16,
+};
+/// Bytes of its BAR0.
+const BAR_SIZE: u64 = 32 << 20;
+
+const STATISTICS: [&str; 24] = [
     "collisions",
     "multicast",
     "rx_bytes",
@@ -37,107 +58,86 @@ const STATISTICS: [&str; 23] = [
     "tx_fifo_errors",
     "tx_heartbeat_errors",
     "tx_packets",
+    "tx_window_errors",
 ];
 
-/// An interface whose directory exists.
+/// A NIC whose directories exist.
 pub(crate) struct Nic {
     files: Files,
     directory: String,
+    image: ConfigImage,
+    function: Function,
+    port: Port,
+    /// Lanes of the link.
+    width: u8,
     carrier: bool,
     ups: u64,
     downs: u64,
+    /// The texts that follow the carrier, as the files hold them.
+    shown: [Attribute; 7],
     /// Changes of the carrier to come, in the order of time.
     pending: VecDeque<(Instant, bool)>,
 }
 
 impl Nic {
+    /// Makes the NIC of an index below its port, with its BAR at a bus address.
     pub(crate) fn create(
         files: &Files,
-        function: &str,
-        interface: &str,
+        port: Port,
+        placement: Placement,
         index: usize,
+        mmio: u64,
     ) -> Result<Self, HostError> {
-        let directory = format!("{function}/net/{interface}");
+        let bar = Bar {
+            index: 0,
+            start: mmio,
+            size: BAR_SIZE,
+            prefetchable: true,
+        };
+        // A locally administered address (IEEE 802: bit 1 of the first byte), which is nobody's.
+        let address = [0x02, 0xA1, 0, 0, 0, index as u8];
+        let serial = 0x02A1_0000_0000_0000 + index as u64;
+        let image = ConfigImage::endpoint(IDENTITY, SLOT, &[bar], serial);
+        let bdf = placement.bdf;
+        let interface = interface(index);
+        let directory = format!("{}/net/{interface}", placement.directory);
+        let function = Function::create(files, placement, image.bytes(), vec![bar])?;
         files.directory(&format!("{directory}/statistics"))?;
-        let ifindex = index + 2;
-        let attributes = [
-            ("address", format!("02:a1:00:00:00:{index:02x}\n")),
-            ("addr_len", "6\n".to_owned()),
-            ("broadcast", "ff:ff:ff:ff:ff:ff\n".to_owned()),
-            ("dev_id", "0x0\n".to_owned()),
-            ("ifindex", format!("{ifindex}\n")),
-            ("iflink", format!("{ifindex}\n")),
-            ("link_mode", "0\n".to_owned()),
-            ("type", "1\n".to_owned()),
-            (
-                "uevent",
-                format!("INTERFACE={interface}\nIFINDEX={ifindex}\n"),
-            ),
-        ];
-        for (name, contents) in attributes {
-            files.create(
-                &format!("{directory}/{name}"),
-                READ_ONLY,
-                contents.as_bytes(),
-            )?;
-        }
-        for (name, contents) in [
-            ("flags", "0x1003\n"),
-            ("mtu", "9000\n"),
-            ("tx_queue_len", "1000\n"),
-        ] {
-            files.create(
-                &format!("{directory}/{name}"),
-                READ_WRITE,
-                contents.as_bytes(),
-            )?;
+        let shown = carrier_attributes(true, 1, 0);
+        let fixed = fixed_attributes(&interface, index, address);
+        for (name, mode, text) in fixed.iter().chain(&shown) {
+            files.create(&format!("{directory}/{name}"), *mode, text.as_bytes())?;
         }
         for name in STATISTICS {
             files.create(&format!("{directory}/statistics/{name}"), READ_ONLY, b"0\n")?;
         }
-        let below_sys = directory
-            .strip_prefix("sys/")
-            .unwrap_or(&directory)
-            .to_owned();
+        let below_sys = directory.strip_prefix("sys/").unwrap_or(&directory);
+        let up = "../".repeat(below_sys.split('/').count());
         files.link(
             &format!("sys/class/net/{interface}"),
             &format!("../../{below_sys}"),
         )?;
-        files.link(&format!("{directory}/device"), "../..")?;
-        let nic = Self {
+        files.link(&format!("{directory}/device"), &format!("../../../{bdf}"))?;
+        files.link(&format!("{directory}/subsystem"), &format!("{up}class/net"))?;
+        Ok(Self {
             files: files.clone(),
             directory,
+            image,
+            function,
+            port,
+            width: SLOT.width,
             carrier: true,
             ups: 1,
             downs: 0,
+            shown,
             pending: VecDeque::new(),
-        };
-        for (name, contents) in nic.link_attributes() {
-            files.create(
-                &format!("{}/{name}", nic.directory),
-                READ_ONLY,
-                contents.as_bytes(),
-            )?;
-        }
-        Ok(nic)
+        })
     }
 
-    /// What follows the carrier. Without one the kernel knows neither speed nor duplex.
-    fn link_attributes(&self) -> [(&'static str, String); 7] {
-        let (operstate, speed, duplex) = if self.carrier {
-            ("up", SPEED.to_string(), "full")
-        } else {
-            ("down", "-1".to_owned(), "unknown")
-        };
-        [
-            ("carrier_changes", format!("{}\n", self.ups + self.downs)),
-            ("carrier_up_count", format!("{}\n", self.ups)),
-            ("carrier_down_count", format!("{}\n", self.downs)),
-            ("carrier", format!("{}\n", u8::from(self.carrier))),
-            ("operstate", format!("{operstate}\n")),
-            ("speed", format!("{speed}\n")),
-            ("duplex", format!("{duplex}\n")),
-        ]
+    /// The link trains to so many lanes.
+    pub(crate) fn set_width(&mut self, width: u8) {
+        self.image.set_link(LinkState { width, ..SLOT });
+        self.width = width;
     }
 
     /// Has the carrier go and come back `count` times, after all that is pending. `false` when that is more than can wait.
@@ -162,25 +162,81 @@ impl Nic {
         self.pending.front().map(|(at, _)| *at)
     }
 
-    /// Makes the changes that are due, each of them visible by its count.
+    /// Makes the changes that are due, and has the files follow.
     pub(crate) fn refresh(&mut self, now: Instant) -> Result<(), HostError> {
-        while self.next_change().is_some_and(|at| at <= now) {
-            let Some((_, carrier)) = self.pending.pop_front() else {
-                break;
-            };
+        while let Some((_, carrier)) = self.pending.pop_front_if(|(at, _)| *at <= now) {
             if carrier != self.carrier {
                 self.carrier = carrier;
-                *if carrier {
-                    &mut self.ups
-                } else {
-                    &mut self.downs
-                } += 1;
-                for (name, contents) in self.link_attributes() {
-                    let path = format!("{}/{name}", self.directory);
-                    self.files.replace(&path, READ_ONLY, contents.as_bytes())?;
-                }
+                self.ups += u64::from(carrier);
+                self.downs += u64::from(!carrier);
+            }
+        }
+        self.function.refresh(self.image.bytes())?;
+        let width = self.width;
+        self.port.follow(LinkState { width, ..SLOT })?;
+        let fresh = carrier_attributes(self.carrier, self.ups, self.downs);
+        for (shown, now) in self.shown.iter_mut().zip(fresh) {
+            if *shown != now {
+                let (name, mode, text) = &now;
+                let path = format!("{}/{name}", self.directory);
+                self.files.replace(&path, *mode, text.as_bytes())?;
+                *shown = now;
             }
         }
         Ok(())
     }
+}
+
+/// Name of the interface of a NIC.
+pub(crate) fn interface(index: usize) -> String {
+    format!("eth{index}")
+}
+
+fn fixed_attributes(interface: &str, index: usize, address: [u8; 6]) -> Vec<Attribute> {
+    let ifindex = index + 2;
+    let address = address.map(|byte| format!("{byte:02x}")).join(":");
+    vec![
+        ("addr_assign_type", READ_ONLY, "0\n".into()),
+        ("addr_len", READ_ONLY, "6\n".into()),
+        ("address", READ_ONLY, format!("{address}\n")),
+        ("broadcast", READ_ONLY, "ff:ff:ff:ff:ff:ff\n".into()),
+        ("dev_id", READ_ONLY, "0x0\n".into()),
+        ("dev_port", READ_ONLY, "0\n".into()),
+        ("dormant", READ_ONLY, "0\n".into()),
+        // IFF_UP, IFF_BROADCAST, IFF_MULTICAST.
+        ("flags", READ_WRITE, "0x1003\n".into()),
+        ("ifindex", READ_ONLY, format!("{ifindex}\n")),
+        ("iflink", READ_ONLY, format!("{ifindex}\n")),
+        ("link_mode", READ_ONLY, "0\n".into()),
+        ("mtu", READ_WRITE, "9000\n".into()),
+        // NET_NAME_RENAMED.
+        ("name_assign_type", READ_ONLY, "4\n".into()),
+        ("tx_queue_len", READ_WRITE, "1000\n".into()),
+        // ARPHRD_ETHER.
+        ("type", READ_ONLY, "1\n".into()),
+        (
+            "uevent",
+            READ_WRITE,
+            format!("INTERFACE={interface}\nIFINDEX={ifindex}\n"),
+        ),
+    ]
+}
+
+/// What follows the carrier. Without one the kernel knows neither speed nor duplex. What comes last is what others
+/// look at first, so that they find the counts up to date.
+fn carrier_attributes(carrier: bool, ups: u64, downs: u64) -> [Attribute; 7] {
+    let (operstate, speed, duplex) = if carrier {
+        ("up", SPEED.to_string(), "full")
+    } else {
+        ("down", "-1".to_owned(), "unknown")
+    };
+    [
+        ("carrier_changes", READ_ONLY, format!("{}\n", ups + downs)),
+        ("carrier_up_count", READ_ONLY, format!("{ups}\n")),
+        ("carrier_down_count", READ_ONLY, format!("{downs}\n")),
+        ("speed", READ_ONLY, format!("{speed}\n")),
+        ("duplex", READ_ONLY, format!("{duplex}\n")),
+        ("carrier", READ_WRITE, format!("{}\n", u8::from(carrier))),
+        ("operstate", READ_ONLY, format!("{operstate}\n")),
+    ]
 }

@@ -4,17 +4,37 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::config_view::ConfigView;
 use super::error::HostError;
 use super::function::Function;
 use super::nic::Nic;
+use super::port::Port;
 use crate::Chip;
 
 /// How often the chips are looked at: as often as their vital signs change.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// A chip, and the files that follow it.
+pub(crate) struct ShownChip {
+    pub(crate) chip: Chip,
+    pub(crate) function: Function,
+    pub(crate) port: Port,
+}
+
+impl ShownChip {
+    fn refresh(&mut self) -> Result<(), HostError> {
+        let space = self.chip.config();
+        self.function.refresh(&space)?;
+        match ConfigView(&space).link() {
+            Some(link) => self.port.follow(link.now),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What the thread keeps true.
 pub(crate) struct Tree {
-    pub(crate) chips: Vec<(Chip, Function)>,
+    pub(crate) chips: Vec<ShownChip>,
     pub(crate) nics: Vec<Nic>,
 }
 
@@ -23,8 +43,8 @@ impl Tree {
     /// one. The next call tries again.
     fn refresh(&mut self) -> Result<(), HostError> {
         let mut result = Ok(());
-        for (chip, function) in &mut self.chips {
-            result = function.refresh(&chip.config()).and(result);
+        for chip in &mut self.chips {
+            result = chip.refresh().and(result);
         }
         let now = Instant::now();
         for nic in &mut self.nics {

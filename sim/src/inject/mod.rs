@@ -16,6 +16,9 @@ pub const CONTROL_SOCKET: &str = "run/auk/sim/control.sock";
 /// Longest line that either end reads, in bytes.
 pub const MAX_LINE: usize = 4096;
 
+/// How much of what a client sent is repeated to it, in characters.
+pub(crate) const MOST_ECHO: usize = 64;
+
 /// A fault, and what it is to befall.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Injection {
@@ -40,9 +43,9 @@ pub enum Verb {
     EccUe,
     /// A chip's firmware hangs: heartbeat and queues stop.
     FirmwareHang,
-    /// A chip's link trains to this width.
+    /// The link of a chip or a NIC trains to this width.
     LinkWidth {
-        /// Lanes: 1, 2, 4 or 8; the slot's width heals it.
+        /// Lanes: 1, 2, 4 and so on up to what the slot has, which heals it.
         lanes: u8,
     },
     /// A NIC loses its carrier and gets it back.

@@ -3,10 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{InjectError, Injection, Verb};
-
-/// How much of what a client sent is repeated to it, in characters.
-const MOST_ECHO: usize = 64;
+use super::{InjectError, Injection, MOST_ECHO, Verb};
 
 impl Injection {
     /// The request in a line of JSON. Numbers are not checked against the device: the host does that.

@@ -1,0 +1,148 @@
+//! The devices of a simulated host, and what can be done to them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::bdf::Bdf;
+use super::nic::{self, Nic};
+use super::updater::Updater;
+use crate::inject::{InjectError, Injection, MOST_ECHO, Verb};
+use crate::{Chip, Link, Serving};
+
+/// A chip of a simulated host.
+#[derive(Debug)]
+pub struct SimulatedChip {
+    /// Where it is.
+    pub bdf: Bdf,
+    /// Where its vfio-user server listens.
+    pub socket: PathBuf,
+    /// The chip itself.
+    pub chip: Chip,
+    pub(crate) _serving: Serving,
+}
+
+/// A NIC of a simulated host.
+#[derive(Clone, Debug)]
+pub struct SimulatedNic {
+    /// Where it is.
+    pub bdf: Bdf,
+    /// Its network interface.
+    pub interface: String,
+}
+
+/// All of them, and the thread that has the tree follow them.
+pub(crate) struct Devices {
+    pub(crate) chips: Vec<SimulatedChip>,
+    pub(crate) nics: Vec<SimulatedNic>,
+    pub(crate) updater: Updater,
+}
+
+impl Devices {
+    /// Makes something happen to one of them. The tree shows it when this returns.
+    pub(crate) fn inject(&self, injection: &Injection) -> Result<(), InjectError> {
+        let target = injection.target.as_str();
+        let verb = injection.verb;
+        if let Some(chip) = self.chips.iter().find(|chip| chip.bdf.is_named(target)) {
+            inject_chip(chip, verb)?;
+            self.updater.change(|_| ());
+            return Ok(());
+        }
+        let mut nics = self.nics.iter();
+        if let Some(index) =
+            nics.position(|nic| nic.bdf.is_named(target) || nic.interface == target)
+        {
+            return self.inject_nic(index, target, verb);
+        }
+        let chips = self.chips.iter().map(|chip| chip.bdf.to_string());
+        let nics = self
+            .nics
+            .iter()
+            .map(|nic| format!("{} ({})", nic.bdf, nic.interface));
+        Err(InjectError::UnknownTarget {
+            target: target.chars().take(MOST_ECHO).collect(),
+            known: chips.chain(nics).collect(),
+        })
+    }
+
+    fn inject_nic(&self, index: usize, target: &str, verb: Verb) -> Result<(), InjectError> {
+        let change = |change: &mut dyn FnMut(&mut Nic) -> bool| {
+            self.updater
+                .change(|tree| tree.nics.get_mut(index).is_some_and(change))
+        };
+        match verb {
+            Verb::LinkWidth { lanes } => {
+                let most = nic::SLOT.width;
+                if !lanes.is_power_of_two() || lanes > most {
+                    let reason = format!("lanes are 1, 2, 4, 8 or {most}, not {lanes}");
+                    return Err(out_of_range(verb, reason));
+                }
+                change(&mut |nic| {
+                    nic.set_width(lanes);
+                    true
+                });
+                Ok(())
+            }
+            Verb::CarrierFlap { count, down_ms } => {
+                if !(1..=1000).contains(&count) {
+                    return Err(out_of_range(
+                        verb,
+                        format!("count is 1 to 1000, not {count}"),
+                    ));
+                }
+                if !(1..=3_600_000).contains(&down_ms) {
+                    let reason = format!("down_ms is 1 to 3600000, not {down_ms}");
+                    return Err(out_of_range(verb, reason));
+                }
+                let down = Duration::from_millis(down_ms);
+                if change(&mut |nic| nic.flap(count, down)) {
+                    Ok(())
+                } else {
+                    let reason = "too many flaps are waiting already".to_owned();
+                    Err(out_of_range(verb, reason))
+                }
+            }
+            Verb::EccCe { .. } | Verb::EccUe | Verb::FirmwareHang => Err(InjectError::WrongKind {
+                verb: verb.name(),
+                expected: "chips",
+                target: target.to_owned(),
+                found: "a NIC",
+            }),
+        }
+    }
+}
+
+fn inject_chip(slot: &SimulatedChip, verb: Verb) -> Result<(), InjectError> {
+    let chip = &slot.chip;
+    match verb {
+        Verb::EccCe { count: 0 } => {
+            return Err(out_of_range(verb, "count is at least 1".to_owned()));
+        }
+        Verb::EccCe { count } => chip.inject_ecc_correctable(count),
+        Verb::EccUe => chip.inject_ecc_uncorrectable(),
+        Verb::FirmwareHang => chip.inject_firmware_hang(),
+        Verb::LinkWidth { lanes } => {
+            let link = Link {
+                width: lanes,
+                ..chip.profile().link
+            };
+            chip.inject_link(link)
+                .map_err(|error| out_of_range(verb, error.to_string()))?;
+        }
+        Verb::CarrierFlap { .. } => {
+            return Err(InjectError::WrongKind {
+                verb: verb.name(),
+                expected: "NICs",
+                target: slot.bdf.to_string(),
+                found: "a chip",
+            });
+        }
+    }
+    Ok(())
+}
+
+fn out_of_range(verb: Verb, reason: String) -> InjectError {
+    InjectError::OutOfRange {
+        verb: verb.name(),
+        reason,
+    }
+}
