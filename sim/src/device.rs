@@ -16,6 +16,7 @@ use zerocopy::IntoBytes;
 use crate::chip::Shared;
 use crate::machine::Machine;
 use crate::registers;
+use crate::resources::MSIX;
 use crate::strict::Violation;
 
 const BAR2_REGION: u32 = BAR0_REGION + 2;
@@ -91,13 +92,7 @@ impl Device for ChipDevice {
     }
 
     fn irq(&self, index: u32) -> Option<IrqInfo> {
-        (index == MSIX_IRQ).then_some(IrqInfo {
-            count: u32::from(msix::VECTORS),
-            eventfd: true,
-            maskable: true,
-            automasked: false,
-            noresize: false,
-        })
+        (index == MSIX_IRQ).then_some(MSIX)
     }
 
     fn region_read(&mut self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
@@ -151,9 +146,11 @@ impl Device for ChipDevice {
             return Err(Errno::EINVAL);
         }
         self.access(|machine, _| {
-            let interrupts = &mut machine.resources.interrupts;
+            let interrupts = &machine.resources.interrupts;
             interrupts.set(request)?;
-            machine.config.set_msix_enabled(interrupts.enabled());
+            // Enabled is what VFIO makes the function as long as any vector has an eventfd.
+            let enabled = (0..MSIX.count).any(|vector| interrupts.is_enabled(vector));
+            machine.config.set_msix_enabled(enabled);
             Ok(())
         })
     }

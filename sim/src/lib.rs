@@ -14,7 +14,6 @@ pub mod firmware;
 mod gate;
 pub mod host;
 pub mod inject;
-mod interrupts;
 mod io;
 mod kernels;
 mod life;

@@ -31,7 +31,11 @@ impl Default for MsixTable {
 impl Machine {
     /// Reads BAR2.
     pub(crate) fn read_msix(&self, offset: u64, into: &mut [u8]) {
-        let pending = self.resources.interrupts.pending().to_le_bytes();
+        let interrupts = &self.resources.interrupts;
+        let pending = (0..VECTORS)
+            .filter(|&vector| interrupts.is_pending(u32::from(vector)))
+            .fold(0_u64, |bits, vector| bits | 1 << vector)
+            .to_le_bytes();
         let table = u64::from(TABLE);
         let pba = u64::from(PBA);
         for (at, byte) in (offset..).zip(into) {

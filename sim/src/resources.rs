@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use auk_asic::Status;
+use auk_asic::msix::VECTORS;
 use auk_asic::submission::Operand;
+use auk_vfio_user::irq::IrqTable;
+use auk_vfio_user::model::IrqInfo;
 
 use crate::context::{Contexts, Programs};
-use crate::interrupts::Interrupts;
 use crate::memory::{Direction, Memory};
 use crate::profile::ChipProfile;
 use crate::strict::Strict;
@@ -18,8 +20,18 @@ pub(crate) struct Counters {
     pub(crate) commands_failed: u64,
     pub(crate) launches: u64,
     pub(crate) kicks: u64,
+    pub(crate) interrupts: u64,
     pub(crate) busy_ns: u64,
 }
+
+/// The MSI-X vectors as VFIO knows them.
+pub(crate) const MSIX: IrqInfo = IrqInfo {
+    count: VECTORS as u32,
+    eventfd: true,
+    maskable: true,
+    automasked: false,
+    noresize: false,
+};
 
 /// Memory, contexts, programs and what goes with them.
 #[derive(Debug)]
@@ -27,7 +39,7 @@ pub(crate) struct Resources {
     pub(crate) memory: Memory,
     pub(crate) contexts: Contexts,
     pub(crate) programs: Programs,
-    pub(crate) interrupts: Interrupts,
+    pub(crate) interrupts: IrqTable,
     pub(crate) strict: Strict,
     pub(crate) counters: Counters,
     pub(crate) max_transfer: u64,
@@ -40,7 +52,7 @@ impl Resources {
             memory,
             contexts: Contexts::new(profile.contexts),
             programs: Programs::new(profile.programs),
-            interrupts: Interrupts::new(),
+            interrupts: IrqTable::new(MSIX),
             strict: Strict::default(),
             counters: Counters::default(),
             max_transfer: profile.cap_limits().max_transfer(),
@@ -63,6 +75,13 @@ impl Resources {
         self.contexts
             .check(context, operand, length, &self.memory.allocator)?;
         self.memory.check(operand, length, direction)
+    }
+
+    /// Fires a vector, for which the client may have an eventfd.
+    pub(crate) fn fire(&mut self, vector: u16) {
+        if self.interrupts.fire(u32::from(vector)) {
+            self.counters.interrupts += 1;
+        }
     }
 
     /// Everything that belongs to a driver goes: contexts, programs, allocations.

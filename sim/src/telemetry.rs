@@ -60,7 +60,7 @@ pub(crate) fn compose(machine: &Machine, now: Instant) -> Telemetry {
         launches: counters.launches,
         host_read_bytes: memory.host_read_bytes,
         host_written_bytes: memory.host_written_bytes,
-        interrupts: resources.interrupts.fired,
+        interrupts: counters.interrupts,
         kicks: counters.kicks,
         busy_ns: counters.busy_ns,
         throttled_ms: milliseconds(machine.board.throttled()),

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
 
@@ -108,6 +107,13 @@ impl IrqTable {
             .for_each(|vector| *lock(vector) = Vector::default());
     }
 
+    /// Forgets what is pending, as a reset of the function does; the client's eventfds and masks stay.
+    pub fn reset(&self) {
+        self.vectors
+            .iter()
+            .for_each(|vector| lock(vector).pending = false);
+    }
+
     fn act(&self, vector: &Mutex<Vector>, action: IrqAction) {
         let mut vector = lock(vector);
         match action {
@@ -150,36 +156,31 @@ impl Vector {
 
 /// An eventfd of the client's.
 #[derive(Debug)]
-struct Eventfd {
-    fd: OwnedFd,
-    /// A write to it would wait while its counter is full, which the client can see to.
-    waits: bool,
-}
+struct Eventfd(OwnedFd);
 
 impl Eventfd {
     fn new(fd: OwnedFd) -> Result<Self, Errno> {
         // Anything else could make a write wait, or do something when it is written to.
         let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
         let is_eventfd = link.is_ok_and(|target| target.as_os_str() == "anon_inode:[eventfd]");
-        if !is_eventfd {
-            return Err(Errno::EINVAL);
+        if is_eventfd {
+            Ok(Self(fd))
+        } else {
+            Err(Errno::EINVAL)
         }
-        let flags = OFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GETFL)?);
-        Ok(Self {
-            fd,
-            waits: !flags.contains(OFlag::O_NONBLOCK),
-        })
     }
 
     /// Adds 1 to the counter. A counter that is full has been signalled often enough.
     fn signal(&self) {
-        if self.waits {
-            let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLOUT)];
-            if !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1)) {
-                return;
-            }
-        }
-        match write(&self.fd, &1_u64.to_ne_bytes()) {
+        // Whether a write waits while the counter is full is a property of the open file, which the client has as
+        // well and may change at any time. So it is asked first.
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+        let signalled = match poll(&mut fds, PollTimeout::ZERO) {
+            Ok(0) => return,
+            Ok(_) => write(&self.0, &1_u64.to_ne_bytes()),
+            Err(errno) => Err(errno),
+        };
+        match signalled {
             Ok(_) | Err(Errno::EAGAIN) => {}
             Err(errno) => tracing::warn!(%errno, "cannot signal an interrupt"),
         }

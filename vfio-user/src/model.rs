@@ -81,9 +81,9 @@ pub struct IrqSet {
 }
 
 impl IrqSet {
-    /// Whether this disables every vector of the index: no data, and a count of 0.
+    /// Whether this disables every vector of the index: a trigger with no data and a count of 0.
     pub fn disables_index(&self) -> bool {
-        self.count == 0 && matches!(self.data, IrqData::None)
+        self.action == IrqAction::Trigger && self.count == 0 && matches!(self.data, IrqData::None)
     }
 }
 

@@ -10,11 +10,13 @@ mod common;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use auk_vfio_user::Errno;
 use auk_vfio_user::irq::IrqTable;
 use auk_vfio_user::model::{IrqAction, IrqData, IrqInfo, IrqSet};
 use common::memory;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 const INFO: IrqInfo = IrqInfo {
@@ -192,4 +194,31 @@ fn an_eventfd_with_a_full_counter_makes_nobody_wait() {
     for eventfd in &eventfds {
         assert_eq!(eventfd.read().unwrap(), u64::MAX - 1);
     }
+}
+
+#[test]
+fn an_eventfd_made_to_wait_after_it_was_handed_over_makes_nobody_wait() {
+    let (table, eventfds) = enabled(INFO);
+    fcntl(&eventfds[0], FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    nix::unistd::write(&eventfds[0], &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    let fired = std::thread::spawn(move || table.fire(0));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !fired.is_finished() {
+        assert!(Instant::now() < deadline, "fire waits for the client");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(fired.join().unwrap());
+    assert_eq!(eventfds[0].read().unwrap(), u64::MAX - 1);
+}
+
+#[test]
+fn a_reset_forgets_what_is_pending_and_keeps_eventfds_and_masks() {
+    let (table, eventfds) = enabled(INFO);
+    set(&table, 1, 1, IrqAction::Mask, IrqData::None).unwrap();
+    assert!(table.fire(1));
+    table.reset();
+    assert!(table.is_enabled(1) && !table.is_pending(1));
+    assert!(table.fire(1) && table.is_pending(1));
+    set(&table, 1, 1, IrqAction::Unmask, IrqData::None).unwrap();
+    assert_eq!(signals(&eventfds), [0, 1, 0, 0]);
 }

@@ -114,7 +114,7 @@ pub(crate) fn serve(machine: &mut Machine) -> bool {
     }
     let stopped = queue.stopped().is_some();
     if queue.look_at_arming() == Verdict::Fire {
-        machine.resources.interrupts.fire(0);
+        machine.resources.fire(0);
     }
     if stopped {
         machine.tell_of_stopped_queues();
@@ -137,7 +137,7 @@ fn serve_commands(machine: &mut Machine) {
     }
     let verdict = machine.queue_mut(0).map(Queue::look_at_arming);
     if verdict == Some(Verdict::Fire) {
-        machine.resources.interrupts.fire(0);
+        machine.resources.fire(0);
     }
 }
 

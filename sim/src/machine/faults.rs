@@ -17,7 +17,7 @@ impl Machine {
             .record(code, argument, self.life.generation, uptime);
         self.tell_events();
         if self.may_master() {
-            self.resources.interrupts.fire(0);
+            self.resources.fire(0);
         }
     }
 

@@ -246,7 +246,7 @@ fn interrupt(queue: &mut Queue, resources: &mut Resources) -> Verdict {
     if verdict == Verdict::Fire
         && let Some(vector) = queue.vector()
     {
-        resources.interrupts.fire(vector);
+        resources.fire(vector);
     }
     verdict
 }
