@@ -68,13 +68,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     let (chip, bystanders) = cast(&root)?;
+    let devices = bystanders.len() + 1;
+    let ready = show::time(started.elapsed());
     show.say(
         "host",
-        &format!(
-            "{} beside {chip}, ready in {}",
-            bystanders.join(", "),
-            show::time(started.elapsed())
-        ),
+        &format!("{devices} chips and NICs, ready in {ready}; the job gets {chip}"),
     )?;
 
     let agent = Agent::builder(&root)

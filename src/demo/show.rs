@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::output;
+use crate::output::{self, Screen};
 
 /// The demo's voice. It says nothing where the summary is for a machine.
 pub(super) struct Show {

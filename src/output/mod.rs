@@ -92,6 +92,23 @@ impl Screen {
     }
 }
 
+impl Screen {
+    /// A text behind a name, wrapped so that it stays beside it.
+    pub(crate) fn beside(self, name: &str, text: &str) -> String {
+        let width = self
+            .width
+            .unwrap_or(usize::MAX)
+            .saturating_sub(name.chars().count() + 1);
+        let indent = " ".repeat(name.chars().count());
+        let mut lines = String::new();
+        for (index, line) in wrap::wrap(&harmless(text), width).iter().enumerate() {
+            let lead = if index == 0 { name } else { &indent };
+            lines.push_str(&format!("{lead} {line}\n"));
+        }
+        lines
+    }
+}
+
 /// The columns of the terminal that stdout is; a terminal that says 0 does not know.
 fn terminal_width() -> Option<usize> {
     let (width, _) = terminal_size::terminal_size_of(io::stdout())?;
