@@ -33,8 +33,8 @@ impl Show {
         if self.quiet {
             return Ok(());
         }
-        self.bar
-            .suspend(|| output::print(&format!("{who:<6} {what}\n")))
+        let text = Screen::stdout().beside(&format!("{who:<6}"), what);
+        self.bar.suspend(|| output::print(&text))
     }
 
     /// So many images are done.
