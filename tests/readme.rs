@@ -25,8 +25,13 @@ fn the_first_program_is_the_one_that_is_compiled() {
 fn the_first_program_computes_on_a_simulated_chip() {
     let host = SimHost::start(1, 0);
     let mut program = Command::new(env!("CARGO"));
-    program.args(["run", "--quiet", "--example", "first_program", "--"]);
+    program.args(["run", "--quiet", "--example", "first_program"]);
+    // With the profile of the tests, it is built already.
+    if !cfg!(debug_assertions) {
+        program.arg("--release");
+    }
     program
+        .arg("--")
         .arg(&host.root)
         .arg("0000:01:00.0")
         .stdin(Stdio::null());

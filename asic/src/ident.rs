@@ -2,7 +2,7 @@
 
 use crate::Malformed;
 
-/// PCI vendor ID. It is assigned to nobody; hosts that must avoid it configure another.
+/// PCI vendor ID. It is assigned to nobody.
 pub const VENDOR: u16 = 0x1AE5;
 /// PCI class code: base class 0x12 (processing accelerator), PCI Code and ID Assignment
 /// Specification 1.16, section 1.19.

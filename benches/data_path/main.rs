@@ -15,9 +15,12 @@ mod yardstick;
 
 use std::time::{Duration, Instant};
 
+use auk_asic::config::header;
+use auk_asic::ident::{Model, ident_register};
 use auk_driver::{Command, Device, IoQueue, OpenOptions, QueueOptions};
 use auk_sim::{Chip, ChipProfile, Serving};
 use auk_vfio_user::client::{Client, Options};
+use auk_vfio_user::pci::{BAR0_REGION, CONFIG_REGION};
 use criterion::Criterion;
 use report::{Budget, Report, Row};
 use yardstick::{EventfdRoundTrip, RingFloor};
@@ -25,7 +28,10 @@ use yardstick::{EventfdRoundTrip, RingFloor};
 const DEPTH: u32 = 256;
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Polls in a row without a completion after which the chip is asked whether it is well, and how often that is right.
+const IDLE_POLLS: u64 = 1 << 24;
+const MOST_CHECKS: u32 = 1000;
 
 const ROWS: [Row; 7] = [
     Row {
@@ -108,15 +114,23 @@ impl Rig {
     fn run(&mut self, command: &Command<'_>, count: u64, in_flight: u64) -> Duration {
         let start = Instant::now();
         let (mut submitted, mut done) = (0, 0);
+        let (mut idle, mut checks) = (0, 0);
         while done < count {
             while submitted < count && submitted - done < in_flight {
                 self.queue.push(command).expect("room in the queue");
                 submitted += 1;
             }
             self.queue.ring().expect("a doorbell");
+            idle += 1;
             while let Some(completion) = self.queue.poll() {
                 completion.result.expect("success");
                 done += 1;
+                idle = 0;
+            }
+            if idle == IDLE_POLLS {
+                self.device.check().expect("a chip that is well");
+                (idle, checks) = (0, checks + 1);
+                assert!(checks < MOST_CHECKS, "the chip completes nothing");
             }
         }
         start.elapsed()
@@ -212,6 +226,15 @@ fn messages(criterion: &mut Criterion, report: &Report) {
     let (_serving, socket) = chip.connect().expect("a server");
     let client =
         Client::from_fd(socket, Options::default(), Instant::now() + PATIENCE).expect("a client");
+    // Registers answer once memory space is enabled.
+    client
+        .region_write(
+            CONFIG_REGION,
+            header::COMMAND.into(),
+            &header::COMMAND_MEMORY.to_le_bytes(),
+            Instant::now() + PATIENCE,
+        )
+        .expect("memory space enabled");
     let what = "register read over the socket";
     group.bench_function(what, |bencher| {
         bencher.iter_custom(|count| {
@@ -220,15 +243,12 @@ fn messages(criterion: &mut Criterion, report: &Report) {
                 let start = Instant::now();
                 for _ in 0..count {
                     client
-                        .region_read(
-                            auk_vfio_user::pci::BAR0_REGION,
-                            0,
-                            &mut identity,
-                            start + PATIENCE,
-                        )
+                        .region_read(BAR0_REGION, 0, &mut identity, start + PATIENCE)
                         .expect("an answer");
                 }
-                start.elapsed()
+                let time = start.elapsed();
+                assert_eq!(u32::from_le_bytes(identity), ident_register(Model::Silicon));
+                time
             })
         });
     });

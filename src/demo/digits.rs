@@ -21,7 +21,7 @@ pub(super) struct Layer {
 }
 
 /// The network, from the pixels to the logits.
-pub(super) static LAYERS: [Layer; 3] = [
+pub(super) const LAYERS: [Layer; 3] = [
     Layer {
         gemm: hidden(64, 128),
         params: include_bytes!("../../data/digits/layer1.params"),
@@ -52,28 +52,14 @@ const fn hidden(inner: u32, columns: u32) -> Gemm {
     }
 }
 
-// The files are what the shapes say.
+// The files are as long as the shapes say.
 const _: () = {
     let mut layer = 0;
-    while layer < LAYERS_LENGTHS.len() {
-        assert!(LAYERS_LENGTHS[layer].0 == LAYERS_LENGTHS[layer].1);
+    while layer < LAYERS.len() {
+        assert!(LAYERS[layer].gemm.params().length == LAYERS[layer].params.len() as u64);
         layer += 1;
     }
 };
-const LAYERS_LENGTHS: [(u64, u64); 3] = [
-    (
-        hidden(64, 128).params().length,
-        include_bytes!("../../data/digits/layer1.params").len() as u64,
-    ),
-    (
-        hidden(128, 64).params().length,
-        include_bytes!("../../data/digits/layer2.params").len() as u64,
-    ),
-    (
-        704,
-        include_bytes!("../../data/digits/layer3.params").len() as u64,
-    ),
-];
 
 /// The pixels of images `first..first + count`, one image after the other.
 pub(super) fn pixels(first: usize, count: usize) -> &'static [u8] {

@@ -12,7 +12,7 @@ use auk_asic::{Fault, SelfTest, Status};
 use auk_driver::{Device, Error, OpenOptions, pci};
 use auk_health::AgentHandle;
 use auk_health::status::Status as HealthStatus;
-use auk_health::verdict::{HealthState, Transition};
+use auk_health::verdict::{HealthState, Transition, Verdict};
 use auk_sim::inject::{self, Injection, Verb};
 
 use super::digits::{COUNT, HELD_OUT, label, pixels};
@@ -74,9 +74,11 @@ struct Recovery {
     detect: Duration,
     recover: Duration,
     healthy_again: Duration,
-    unhealthy_before_cure: bool,
+    unhealthy_in_new_life: bool,
     counter_in_evidence: bool,
-    healthy_after_self_test: bool,
+    /// When the self-test that proves the cure began, in Unix milliseconds.
+    tested_at: u64,
+    cured_by_proof: bool,
 }
 
 /// Plays the demo.
@@ -164,6 +166,7 @@ fn fail_and_recover(
     firmware: FirmwareVersion,
 ) -> anyhow::Result<Option<(Network, Recovery)>> {
     let target = stage.chip.to_string();
+    let life = device.vitals()?.generation;
     let injected_at = now_unix_ms();
     inject::send(
         stage.root,
@@ -198,24 +201,25 @@ fn fail_and_recover(
         &format!("firmware restarted in {}", time(restarted)),
     )?;
 
-    let is_unhealthy =
-        |status: &HealthStatus| state(status, &target) == Some(HealthState::Unhealthy);
-    let Some(status) = wait_for(stage, AGENT_PATIENCE, "the failed chip", is_unhealthy)? else {
+    let blamed = |status: &HealthStatus| {
+        let verdict =
+            verdict(status, &target).filter(|verdict| verdict.state == HealthState::Unhealthy);
+        verdict.is_some() && state(status, &target) == Some(HealthState::Unhealthy)
+    };
+    let Some(status) = wait_for(stage, AGENT_PATIENCE, "the memory error", blamed)? else {
         return Ok(None);
     };
-    let verdict = status
-        .component(&target)
-        .and_then(|chip| chip.verdict("ecc_ue"));
-    let verdict =
-        verdict.context("the agent calls the chip unhealthy, and not for its memory error")?;
+    let verdict = verdict(&status, &target).context("the verdict has gone")?;
     let detect = Duration::from_millis(verdict.since_unix_ms.saturating_sub(injected_at));
-    let evidence = verdict
-        .evidence
-        .first()
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    let counter_in_evidence = evidence.contains("ecc_ue");
-    let unhealthy_before_cure = !device.vitals()?.self_test_passed();
+    let change = verdict.evidence.iter().find(|item| item.what == "ecc_ue");
+    let evidence = change.map(ToString::to_string).unwrap_or_default();
+    let counter_in_evidence = change.is_some_and(|item| item.found.contains("->"));
+    // A look that saw the new life, in which nothing but counters and last fault tells of the error.
+    let in_new_life = |status: &HealthStatus| generation(status, &target) > Some(life);
+    let Some(after) = wait_for(stage, AGENT_PATIENCE, "the restart", in_new_life)? else {
+        return Ok(None);
+    };
+    let unhealthy_in_new_life = blamed(&after);
     stage.show.say(
         "agent",
         &format!(
@@ -227,17 +231,18 @@ fn fail_and_recover(
     stage.show.say("agent", &format!("evidence: {evidence}"))?;
 
     let repaired = Instant::now();
-    let version = FirmwareVersion::of(firmware.major(), firmware.minor(), firmware.patch() + 1);
+    let patch = firmware.patch().wrapping_add(1);
+    let version = FirmwareVersion::of(firmware.major(), firmware.minor(), patch);
     let image = auk_sim::firmware::build_image(Model::Silicon, version, 1, FIRMWARE_PAYLOAD)?;
     device.install_firmware(&image, 1, true, FIRMWARE_PATIENCE)?;
     device.restart_firmware()?;
     let mut network = Network::load(device)?;
+    let tested_at = now_unix_ms();
     let self_test = device.self_test(FIRMWARE_PATIENCE)?;
     ensure!(
         self_test == SelfTest::Passed,
         "the chip's self-test: {self_test}"
     );
-    let tested_at = now_unix_ms();
     let known = reference::outputs(batch_pixels(0), BATCH);
     ensure!(
         network.run(batch_pixels(0))? == known,
@@ -256,9 +261,13 @@ fn fail_and_recover(
     let Some(status) = wait_for(stage, AGENT_PATIENCE, "the recovered chip", is_healthy)? else {
         return Ok(None);
     };
-    let healthy_since = status
-        .component(&target)
-        .map_or(0, |chip| chip.since_unix_ms);
+    let chip = status.component(&target).context("the chip has gone")?;
+    let proof = chip.vitals.as_ref().is_some_and(|vitals| {
+        vitals.generation > life
+            && vitals.self_test == SelfTest::Passed.name()
+            && vitals.self_test_generation == vitals.generation
+    });
+    let healthy_since = chip.since_unix_ms;
     let healthy_again = Duration::from_millis(healthy_since.saturating_sub(tested_at));
     stage.show.say(
         "agent",
@@ -270,9 +279,10 @@ fn fail_and_recover(
         detect,
         recover,
         healthy_again,
-        unhealthy_before_cure,
+        unhealthy_in_new_life,
         counter_in_evidence,
-        healthy_after_self_test: healthy_since >= tested_at,
+        tested_at,
+        cured_by_proof: proof && healthy_since >= tested_at,
     };
     Ok(Some((network, recovery)))
 }
@@ -339,6 +349,13 @@ fn summarise(
     let harmed = transitions.iter().any(|transition| {
         transition.check.is_none() && stage.bystanders.contains(&transition.component)
     });
+    let target = stage.chip.to_string();
+    let too_early = transitions.iter().any(|transition| {
+        transition.check.is_none()
+            && transition.component == target
+            && transition.to == HealthState::Healthy
+            && transition.at_unix_ms < recovery.tested_at
+    });
     let mut summary = Summary {
         ok: true,
         images: once,
@@ -376,11 +393,11 @@ fn summarise(
     );
     summary.claim(
         "it said so although the driver had reset the chip",
-        recovery.unhealthy_before_cure,
+        recovery.unhealthy_in_new_life,
     );
     summary.claim(
         "it called the chip healthy only after a new life and a passed self-test",
-        recovery.healthy_after_self_test,
+        recovery.cured_by_proof && !too_early,
     );
     summary.claim("no other device's verdict changed for it", !harmed);
     summary
@@ -407,6 +424,15 @@ fn all_healthy(stage: &Stage<'_>, status: &HealthStatus) -> bool {
 
 fn state(status: &HealthStatus, bdf: &str) -> Option<HealthState> {
     status.component(bdf).map(|component| component.state)
+}
+
+fn verdict<'a>(status: &'a HealthStatus, bdf: &str) -> Option<&'a Verdict> {
+    status.component(bdf)?.verdict("ecc_ue")
+}
+
+/// The life of the chip's firmware that the agent has seen.
+fn generation(status: &HealthStatus, bdf: &str) -> Option<u32> {
+    Some(status.component(bdf)?.vitals.as_ref()?.generation)
 }
 
 fn now_unix_ms() -> u64 {
