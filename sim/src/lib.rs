@@ -36,3 +36,8 @@ pub use device::ChipDevice;
 pub use profile::{ChipProfile, Link, ProfileError, Timing};
 pub use serve::{ServeError, Serving};
 pub use strict::Violation;
+
+/// The snippet of `docs/simulator.md`, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/simulator.md")]
+struct Page;
