@@ -127,12 +127,57 @@ fn an_error_of_this_life_is_seen_by_an_agent_that_comes_later() {
     assert_eq!(bench.state(), HealthState::Unhealthy);
 }
 
+/// What an agent that comes later sees of an error in generation 8.
+fn seen_later(generation: u32, self_test: SelfTest, self_test_generation: u32) -> Bench {
+    let mut bench = Bench::accelerator();
+    let vitals = bench.vitals();
+    vitals.ecc_ue = 3;
+    vitals.last_fault = Some((Fault::EccUncorrectable, 8));
+    vitals.generation = generation;
+    vitals.self_test = self_test;
+    vitals.self_test_generation = self_test_generation;
+    bench.looks(5);
+    bench
+}
+
+#[test]
+fn an_error_that_only_a_restart_followed_is_open_for_an_agent_that_comes_later() {
+    for (self_test, of) in [
+        (SelfTest::NotRun, 0),
+        (SelfTest::Passed, 8),
+        (SelfTest::Failed, 9),
+    ] {
+        let mut bench = seen_later(9, self_test, of);
+        assert_eq!(bench.state(), HealthState::Unhealthy, "{self_test:?}");
+        bench.vitals().self_test = SelfTest::Passed;
+        bench.vitals().self_test_generation = 9;
+        bench.look();
+        assert_eq!(bench.state(), HealthState::Healthy, "{self_test:?}");
+    }
+}
+
+#[test]
+fn an_error_with_a_newer_life_that_passed_its_self_test_is_history_for_an_agent_that_comes_later() {
+    for generation in [9, 12] {
+        let bench = seen_later(generation, SelfTest::Passed, 9);
+        assert_eq!(bench.verdict("ecc_ue").state, HealthState::Healthy);
+    }
+}
+
+#[test]
+fn generations_that_began_anew_need_a_self_test_of_their_own() {
+    let mut bench = seen_later(2, SelfTest::Passed, 1);
+    assert_eq!(bench.state(), HealthState::Unhealthy);
+    bench.vitals().self_test_generation = 2;
+    bench.look();
+    assert_eq!(bench.verdict("ecc_ue").state, HealthState::Healthy);
+}
+
 #[test]
 fn a_lifetime_total_at_first_sight_is_not_an_error_of_now() {
     let mut bench = Bench::accelerator();
     bench.vitals().ecc_ue = 3;
     bench.vitals().generation = 9;
-    bench.vitals().last_fault = Some((Fault::EccUncorrectable, 8));
     bench.looks(5);
     assert_eq!(bench.state(), HealthState::Healthy);
 }

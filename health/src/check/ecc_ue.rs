@@ -2,7 +2,8 @@
 //!
 //! A driver resets a chip at once after one, and the next look sees a running chip again. So the
 //! rule looks at what survives the reset: the lifetime count and the last fault. Neither time nor
-//! a restart alone proves that the memory is good; a passed self-test in a newer life does.
+//! a restart alone proves that the memory is good; a passed self-test in a newer life does. An agent
+//! that comes later finds the error by its last fault, unless that proof is there.
 
 use auk_asic::vitals::Vitals;
 use auk_asic::{Fault, SelfTest};
@@ -76,20 +77,27 @@ impl EccUe {
             .and_then(|(fault, of)| (fault == Fault::EccUncorrectable).then_some(of));
         // A count that went down was cleared by a loss of power: all that it shows is new.
         let growth = last.filter(|&last| count != last && count > 0);
+        let unproven = fault_generation.filter(|&generation| match last {
+            None => !proven_good(vitals, generation),
+            Some(_) => generation == vitals.generation && !self.knows(generation),
+        });
         if let Some(last) = growth {
             let generation = fault_generation.unwrap_or(vitals.generation);
             let found = format!("{last} -> {count}");
             let evidence = view.evidence("ecc_ue", found, "no increase", source);
             self.open(generation, evidence);
-        } else if fault_generation == Some(vitals.generation) && !self.knows(vitals.generation) {
+        } else if let Some(generation) = unproven {
             let evidence = view.evidence("ecc_ue", count, "no increase", source);
-            self.open(vitals.generation, evidence);
+            self.open(generation, evidence);
+            if let Some(open) = &mut self.open {
+                open.power_cycled = vitals.generation < generation;
+            }
         } else {
             return false;
         }
         if let (Some(open), Some(generation)) = (&mut self.open, fault_generation) {
             let found = format!("EccUncorrectable in generation {generation}");
-            let limit = "a generation before the present one";
+            let limit = "a self-test Passed in a newer generation";
             open.evidence
                 .push(view.evidence("last_fault", found, limit, source));
         }
@@ -123,6 +131,14 @@ impl EccUe {
             self.open = None;
         }
     }
+}
+
+/// Whether a life after the error's passed a self-test.
+fn proven_good(vitals: &Vitals, error_generation: u32) -> bool {
+    let began_anew = vitals.generation < error_generation;
+    vitals.self_test == SelfTest::Passed
+        && (vitals.self_test_generation > error_generation
+            || (began_anew && vitals.self_test_passed()))
 }
 
 impl Open {
