@@ -29,6 +29,19 @@ fn what_was_never_read_is_unobservable_and_held_not_healthy() {
 }
 
 #[test]
+fn what_never_answers_is_told_once() {
+    let mut bench = Bench::accelerator();
+    bench.blind();
+    let first = bench.look();
+    let whole = first.iter().find(|transition| transition.check.is_none());
+    let whole = whole.unwrap();
+    assert_eq!((whole.from, whole.to), (None, HealthState::Unobservable));
+    let since = bench.status().since_unix_ms;
+    assert_eq!(bench.looks(300), []);
+    assert_eq!(bench.status().since_unix_ms, since);
+}
+
+#[test]
 fn one_look_is_not_enough_to_know_a_rate_or_a_heartbeat() {
     let mut bench = Bench::accelerator();
     bench.look();

@@ -22,6 +22,8 @@ pub(super) struct Component {
     checks: Vec<Judged>,
     state: HealthState,
     since: Moment,
+    /// Its state was told once: from then on only changes are.
+    told: bool,
     admission: Admission,
     action: Action,
     holder: Option<Holder>,
@@ -45,6 +47,7 @@ impl Component {
                 .collect(),
             state: HealthState::Unobservable,
             since: at,
+            told: false,
             admission: Admission {
                 answer: Admit::Hold,
                 reason: "no data yet".to_owned(),
@@ -65,7 +68,6 @@ impl Component {
             identity, facts, ..
         } = sample;
         let at = facts.at;
-        let first = self.last_seen.is_none();
         self.identity.update(identity);
         self.keep(&facts);
 
@@ -92,7 +94,7 @@ impl Component {
         let (state, reason, action) = self.worst(at);
         self.admission = self.admit(at, state, &reason);
         self.action = action;
-        if state != self.state || first {
+        if state != self.state || !self.told {
             let evidence = self
                 .checks
                 .iter()
@@ -104,13 +106,14 @@ impl Component {
                 component: self.bdf.clone(),
                 serial: self.identity.serial.clone(),
                 check: None,
-                from: (!first).then_some(self.state),
+                from: self.told.then_some(self.state),
                 to: state,
                 reason,
                 evidence,
             });
             self.state = state;
             self.since = at;
+            self.told = true;
         }
         transitions
     }
