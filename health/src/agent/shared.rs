@@ -96,7 +96,8 @@ impl Shared {
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.lock().status()
+        let usage = Usage::now();
+        self.lock().status(usage)
     }
 
     pub(crate) fn subscribe(&self) -> Receiver<Transition> {
@@ -114,9 +115,10 @@ impl Shared {
         mut condition: impl FnMut(&Status) -> bool,
     ) -> Result<Status, WaitError> {
         let start = Instant::now();
-        let mut inner = self.lock();
         loop {
-            let status = inner.status();
+            let usage = Usage::now();
+            let inner = self.lock();
+            let status = inner.status(usage);
             if condition(&status) {
                 return Ok(status);
             }
@@ -128,21 +130,38 @@ impl Shared {
                 return Err(WaitError::Timeout { deadline });
             }
             let waited = self.round_ended.wait_timeout(inner, left);
-            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
     }
 }
 
 impl Inner {
-    fn status(&self) -> Status {
+    fn status(&self, usage: Usage) -> Status {
         let now = Moment::now();
         let mut status = self.base.clone();
         status.at_unix_ms = now.unix_ms;
-        status.agent.cpu_seconds = cpu_seconds();
-        status.agent.resident_bytes = resident_bytes();
+        status.agent.cpu_seconds = usage.cpu_seconds;
+        status.agent.resident_bytes = usage.resident_bytes;
         status.components = self.engine.components(now);
         status.transitions = self.engine.transitions().cloned().collect();
         status
+    }
+}
+
+/// What the agent itself uses.
+#[derive(Clone, Copy)]
+struct Usage {
+    cpu_seconds: f64,
+    resident_bytes: u64,
+}
+
+impl Usage {
+    /// Asks the kernel, which may take its time: not for under the lock.
+    fn now() -> Self {
+        Self {
+            cpu_seconds: cpu_seconds(),
+            resident_bytes: resident_bytes(),
+        }
     }
 }
 
