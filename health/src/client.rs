@@ -1,9 +1,14 @@
 //! Asks the agent of a host for its status.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use crate::Status;
 use crate::agent::socket_path;
@@ -13,6 +18,9 @@ use crate::status::SCHEMA;
 const LIMIT: usize = 16 << 20;
 /// Least time for a read or write, as 0 would mean to wait for ever.
 const TICK: Duration = Duration::from_millis(1);
+
+/// Between two tries to connect to an agent that has let too many clients wait.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +124,7 @@ fn get(socket: &Path, path: &str, deadline: Duration) -> Result<Vec<u8>, ClientE
         },
     };
     let left = || deadline.saturating_sub(start.elapsed()).max(TICK);
-    let mut stream = UnixStream::connect(socket).map_err(failed)?;
+    let mut stream = connected(socket, start + deadline).map_err(failed)?;
     stream.set_write_timeout(Some(left())).map_err(failed)?;
     // HTTP/1.0: the answer ends with the connection, and comes in one piece.
     let request = format!("GET {path} HTTP/1.0\r\nHost: auk\r\n\r\n");
@@ -150,6 +158,26 @@ fn get(socket: &Path, path: &str, deadline: Duration) -> Result<Vec<u8>, ClientE
             found,
             expected: "HTTP with status 200 and as much body as announced",
         })
+}
+
+/// A connection to whoever listens at `path`. `UnixStream::connect` waits without end while the
+/// listener's backlog is full, as one of a stopped agent is.
+fn connected(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
+    let address = UnixAddr::new(path)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    loop {
+        match connect(stream.as_raw_fd(), &address) {
+            Ok(()) => break,
+            // Nothing tells when a backlog has room again.
+            Err(Errno::EAGAIN) if Instant::now() < deadline => thread::sleep(RETRY),
+            Err(Errno::EINTR) if Instant::now() < deadline => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let stream = UnixStream::from(stream);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// The body of an answer with status 200; else what it was, cut short.

@@ -11,13 +11,18 @@ mod tree;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 use std::{fs, thread};
 
 use auk_health::client::{ClientError, fetch_metrics, fetch_status};
 use auk_health::verdict::HealthState;
-use auk_health::{Agent, AgentError, AgentHandle, WaitError, socket_path};
+use auk_health::{Agent, AgentError, AgentHandle, Status, WaitError, socket_path};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
 use tree::{CHIP, NIC, Tree, signs};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -27,6 +32,19 @@ fn start(tree: &Tree) -> AgentHandle {
         .interval(Duration::from_millis(50))
         .start()
         .unwrap()
+}
+
+/// What an agent says of a root that it has looked at twice.
+fn after_two_rounds(root: &Path) -> Status {
+    let agent = Agent::builder(root)
+        .interval(Duration::from_millis(50))
+        .start()
+        .unwrap();
+    let status = agent
+        .wait_until(SOON, |status| status.agent.rounds > 1)
+        .unwrap();
+    agent.stop().unwrap();
+    status
 }
 
 fn wait_for(agent: &AgentHandle, bdf: &str, state: HealthState) {
@@ -137,16 +155,48 @@ fn loopback_serves_the_same() {
 #[test]
 fn a_host_without_devices_is_watched_for_those_that_come() {
     let directory = tempfile::tempdir().unwrap();
-    let agent = Agent::builder(directory.path())
-        .interval(Duration::from_millis(50))
-        .start()
-        .unwrap();
-    let status = agent
-        .wait_until(SOON, |status| status.agent.rounds > 1)
-        .unwrap();
+    fs::create_dir_all(directory.path().join("sys/bus/pci/devices")).unwrap();
+    let status = after_two_rounds(directory.path());
     assert!(status.components.is_empty());
     assert_eq!(status.discovery_error, None);
-    agent.stop().unwrap();
+}
+
+#[test]
+fn a_root_that_is_no_host_s_is_told_and_not_taken_for_an_empty_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let status = after_two_rounds(directory.path());
+    let error = status.discovery_error.unwrap();
+    assert!(error.contains("sys/bus/pci/devices"), "{error}");
+}
+
+#[test]
+fn an_agent_that_accepts_nobody_is_waited_for_until_the_deadline() {
+    let tree = Tree::new();
+    let path = socket_path(tree.root());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let listener = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    );
+    let listener = listener.unwrap();
+    bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    listen(&listener, Backlog::new(0).unwrap()).unwrap();
+    // A backlog of 0 has room for one.
+    let _first = UnixStream::connect(&path).unwrap();
+
+    let (sender, answered) = std::sync::mpsc::channel();
+    let root = tree.root().to_owned();
+    thread::spawn(move || {
+        // The receiver is gone only when the test has failed.
+        let _ = sender.send(fetch_status(&root, Duration::from_millis(100)));
+    });
+    let answer = answered.recv_timeout(SOON).unwrap();
+    assert!(
+        matches!(answer, Err(ClientError::Timeout { .. })),
+        "{answer:?}"
+    );
 }
 
 #[test]

@@ -55,9 +55,12 @@ fn a_host_has_the_accelerators_and_nics_that_its_tree_lists() {
 }
 
 #[test]
-fn a_host_without_pci_has_nothing_to_watch() {
-    let empty = tempfile::tempdir().unwrap();
-    assert_eq!(discover(empty.path()), Ok(Vec::new()));
+fn a_root_without_a_list_of_devices_is_an_error_and_one_with_an_empty_list_is_not() {
+    let root = tempfile::tempdir().unwrap();
+    let error = discover(root.path()).unwrap_err();
+    assert!(matches!(error, ProbeError::NotFound { .. }), "{error}");
+    fs::create_dir_all(root.path().join("sys/bus/pci/devices")).unwrap();
+    assert_eq!(discover(root.path()), Ok(Vec::new()));
 }
 
 #[test]

@@ -95,13 +95,14 @@ impl Discovery {
     /// The accelerators and NICs by address. Virtual functions are left out.
     ///
     /// # Errors
-    /// When the list of devices cannot be read; a host without PCI has an empty one.
+    /// When the list of devices cannot be read or is not there: the root is no host's, or its `/sys`
+    /// is not mounted.
     pub fn list(&mut self) -> Result<Vec<Found>, ProbeError> {
         let ports = interfaces(&self.root)?;
         let directory = self.root.join("sys/bus/pci/devices");
         let mut known = BTreeMap::new();
         let mut found = Vec::new();
-        for bdf in names(&directory)? {
+        for bdf in listing(&directory)? {
             if !is_bdf(&bdf) {
                 continue;
             }
@@ -153,14 +154,18 @@ fn owner(path: &Path) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Names in a directory, in order; none when it is not there.
+/// Names in a directory that not every host has, in order; none when it is not there.
 fn names(directory: &Path) -> Result<Vec<String>, ProbeError> {
+    match listing(directory) {
+        Err(ProbeError::NotFound { .. }) => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+/// Names in a directory, in order.
+fn listing(directory: &Path) -> Result<Vec<String>, ProbeError> {
     let failed = |error: &io::Error| ProbeError::io(directory, error);
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(&error)),
-    };
+    let entries = fs::read_dir(directory).map_err(|error| failed(&error))?;
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| failed(&error))?;
