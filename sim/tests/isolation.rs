@@ -125,6 +125,31 @@ fn a_context_with_queues_is_busy_and_takes_everything_along_when_it_ends() {
 }
 
 #[test]
+fn a_context_whose_memory_the_owner_s_command_uses_is_busy() {
+    let mut rig = Rig::new(small());
+    let (context, _) = context(&mut rig);
+    let memory = rig.allocate(4096, context).unwrap();
+    let mut owners = rig.queue(1);
+    let wait = IoCommand::Wait {
+        src: Operand::local(memory),
+        value: 1,
+        timeout_ms: 0,
+    };
+    let command_id = owners.submit(&mut rig, wait.encode());
+    // The chip has seen the doorbell when it answers, and takes its queues before admin commands.
+    rig.read(bar0::VERSION);
+    let delete = AdminCommand::DeleteContext { context };
+    assert_eq!(rig.admin(delete), Err(Status::Busy));
+    let abort = AdminCommand::Abort {
+        queue: 1,
+        command_id,
+    };
+    assert_eq!(rig.admin(abort), Ok(0));
+    assert_eq!(owners.wait(&rig).outcome, Err(Status::Aborted));
+    assert_eq!(rig.admin(delete), Ok(0));
+}
+
+#[test]
 fn windows_that_make_no_sense_are_refused() {
     let mut rig = Rig::new(small());
     for (base, length, status) in [

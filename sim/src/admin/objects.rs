@@ -29,6 +29,14 @@ pub(super) fn delete_context(machine: &mut Machine, context: u32) -> Result<u64,
     if machine.io_queues().any(|queue| queue.context() == context) {
         return Err(Status::Busy);
     }
+    // A command of the owner may be at work on the context's memory.
+    let allocator = &machine.resources.memory.allocator;
+    let busy = allocator
+        .of_context(context)
+        .any(|(address, length)| in_use(machine, address, length));
+    if busy {
+        return Err(Status::Busy);
+    }
     let resources = &mut machine.resources;
     resources.contexts.delete(context)?;
     resources.programs.unload_context(context);
@@ -58,15 +66,19 @@ pub(super) fn allocate(
 pub(super) fn free(machine: &mut Machine, address: u64) -> Result<u64, Status> {
     let piece = machine.resources.memory.allocator.at(address);
     let length = piece.ok_or(Status::OutOfRange)?.length;
-    let busy = machine
-        .io_queues()
-        .filter_map(|queue| queue.current.as_ref())
-        .any(|current| current.job.uses_local(address, length));
-    if busy {
+    if in_use(machine, address, length) {
         return Err(Status::Busy);
     }
     machine.resources.memory.allocator.free(address);
     Ok(0)
+}
+
+/// Whether a command under way uses any of these bytes of device memory.
+fn in_use(machine: &Machine, address: u64, length: u64) -> bool {
+    machine
+        .io_queues()
+        .filter_map(|queue| queue.current.as_ref())
+        .any(|current| current.job.uses_local(address, length))
 }
 
 pub(super) fn load_program(

@@ -95,13 +95,17 @@ impl Allocator {
         self.used = self.taken.values().map(|piece| piece.length).sum();
     }
 
+    /// Address and bytes of all that a context has.
+    pub(crate) fn of_context(&self, context: u32) -> impl Iterator<Item = (u64, u64)> {
+        self.taken
+            .iter()
+            .filter(move |(_, piece)| piece.context == context)
+            .map(|(&address, piece)| (address, piece.length))
+    }
+
     /// Bytes that a context has.
     pub(crate) fn used_by(&self, context: u32) -> u64 {
-        self.taken
-            .values()
-            .filter(|piece| piece.context == context)
-            .map(|piece| piece.length)
-            .sum()
+        self.of_context(context).map(|(_, length)| length).sum()
     }
 
     /// Whether `length` bytes at `address` lie in one allocation of the context.
