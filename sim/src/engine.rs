@@ -38,10 +38,11 @@ fn run(gate: &Gate, spin: Duration) {
         if machine.stopping {
             return;
         }
-        // Parking: the word first, then one more look; the driver does both the other way round,
-        // so one of the two sees the other (docs/hardware.md, section 5).
+        // Parking: the word first, then one more look at doorbells and armings; the driver does both
+        // the other way round, so one of the two sees the other (docs/hardware.md, section 5).
         machine.set_parked(true);
         fence(Ordering::SeqCst);
+        machine.look_at_armings();
         if !machine.wants_engine() {
             let now = Instant::now();
             let limit = machine.sleep_limit(now, nap);

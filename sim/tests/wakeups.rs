@@ -188,6 +188,22 @@ fn an_idle_chip_costs_next_to_nothing() {
     let mut rig = Rig::new(small());
     let queue = rig.queue(1);
     wait_parked(&rig, &queue);
+    engines_rest();
+}
+
+#[test]
+fn a_faulted_chip_that_leaves_an_admin_command_lying_costs_no_more() {
+    let mut rig = Rig::new(small());
+    let queue = rig.queue(1);
+    rig.chip.inject_ecc_uncorrectable();
+    eventually("the fault", || rig.status().faulted().then_some(()));
+    rig.submit_admin(AdminCommand::SelfTest);
+    wait_parked(&rig, &queue);
+    engines_rest();
+}
+
+/// Waits until the engines of this process use next to no CPU time.
+fn engines_rest() {
     let cpu = || -> u64 {
         // Fields 14 and 15, user and system time in ticks; proc_pid_stat(5).
         let threads = std::fs::read_dir("/proc/self/task").unwrap();

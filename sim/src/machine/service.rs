@@ -67,12 +67,30 @@ impl Machine {
         if !self.serves() {
             return false;
         }
+        let refuses = self.service() == Service::Refusal;
         let mut work = false;
         for queue in self.queues.iter_mut().flatten() {
+            // A faulted chip leaves its admin commands where they are.
+            if refuses && queue.number() == 0 {
+                continue;
+            }
             work |= queue.sweep() || queue.current.as_ref().is_some_and(|c| !c.job.is_wait());
         }
         self.tell_of_stopped_queues();
         work
+    }
+
+    /// Fires what became due since the last round. A driver arms and then reads the park word; the
+    /// chip sets the word and then looks here, so that one of the two sees the other.
+    pub(crate) fn look_at_armings(&mut self) {
+        if !self.serves() {
+            return;
+        }
+        for queue in self.queues.iter_mut().flatten() {
+            if let Verdict::At(due) = interrupt(queue, &mut self.resources) {
+                earlier(&mut self.wake_at, due);
+            }
+        }
     }
 
     /// Whether the engine has a reason to be awake.
