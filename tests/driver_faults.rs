@@ -89,7 +89,16 @@ fn an_uncorrectable_error_ends_every_command_once_and_a_restart_brings_the_chip_
 
 #[test]
 fn a_slow_chip_and_a_hung_one_time_out_differently() {
-    let chip = chip();
+    // The watchdog's fault, were it in time, would end the wait in another way.
+    let timing = Timing {
+        watchdog: Duration::from_secs(60),
+        ..Timing::default()
+    };
+    let chip = Chip::new(ChipProfile {
+        timing,
+        ..profile()
+    })
+    .unwrap();
     let device = open(&chip);
     let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
     let semaphore = device.buffer(8).unwrap();

@@ -13,9 +13,9 @@ use auk_health::client::{fetch_metrics, fetch_status};
 use auk_health::status::Status;
 use auk_health::verdict::{Action, Admit, HealthState, Transition};
 use auk_health::{Agent, AgentHandle};
-use auk_sim::ChipProfile;
 use auk_sim::host::{Host, SimulatedHost};
 use auk_sim::inject::{Injection, Verb};
+use auk_sim::{ChipProfile, Timing};
 use tempfile::TempDir;
 
 const CHIP: &str = "0000:01:00.0";
@@ -39,9 +39,14 @@ impl Watched {
     }
 
     fn with_interval(interval: Duration) -> Self {
+        Self::with(interval, Timing::default())
+    }
+
+    fn with(interval: Duration, timing: Timing) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let chip = |serial| ChipProfile {
             memory: 16 << 20,
+            timing,
             ..ChipProfile::silicon(serial)
         };
         let host = Host::builder(directory.path().join("host"))
@@ -237,7 +242,12 @@ fn correctable_errors_are_judged_by_how_many_came_in_an_hour() {
 
 #[test]
 fn a_hung_firmware_is_unhealthy_by_its_heartbeat_before_its_watchdog_says_so() {
-    let watched = Watched::start();
+    // Far beyond the heartbeat's limit, also on a machine that is busy.
+    let timing = Timing {
+        watchdog: 3 * SOON,
+        ..Timing::default()
+    };
+    let watched = Watched::with(Duration::from_millis(250), timing);
     // In use, so that the chip is in D0 as while a job runs.
     let device = watched.open(CHIP);
     watched.inject(CHIP, Verb::FirmwareHang);
@@ -245,7 +255,19 @@ fn a_hung_firmware_is_unhealthy_by_its_heartbeat_before_its_watchdog_says_so() {
     assert_eq!(trouble.component, CHIP);
     assert_eq!(trouble.check.as_deref(), Some("heartbeat"));
     assert_eq!(trouble.to, HealthState::Unhealthy);
-    // Then the watchdog does, and the verdict names the fault.
+    drop(device);
+    watched.stop();
+}
+
+#[test]
+fn a_hung_firmware_that_its_watchdog_stopped_is_named() {
+    let timing = Timing {
+        watchdog: Duration::from_millis(500),
+        ..Timing::default()
+    };
+    let watched = Watched::with(Duration::from_millis(250), timing);
+    let device = watched.open(CHIP);
+    watched.inject(CHIP, Verb::FirmwareHang);
     watched.wait("the fault", |status| {
         let verdict = status
             .component(CHIP)
