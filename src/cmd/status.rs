@@ -18,7 +18,8 @@ Examples:
   auk status --root /tmp/host --all
   auk status --json | jq '.components[] | select(.state != \"healthy\")'
 
-The exit code is 0 only when every component is healthy; one that cannot be seen is not.";
+The exit code is 0 only when every component is healthy; one that cannot be seen is not,
+and neither is a host without any.";
 
 /// Longest wait for the agent's answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -69,11 +70,13 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Every component was looked at and is healthy, and the list of them is complete.
+/// Every component was looked at and is healthy, and the list of them is complete. A host that
+/// nothing is seen of is not well: its root may be the wrong one.
 fn is_well(status: &Status) -> bool {
     let healthy = |component: &ComponentStatus| component.state == HealthState::Healthy;
     status.agent.rounds > 0
         && status.discovery_error.is_none()
+        && !status.components.is_empty()
         && status.components.iter().all(healthy)
 }
 
@@ -200,7 +203,11 @@ mod tests {
     #[test]
     fn a_host_that_was_never_looked_at_is_not_well() {
         assert!(!is_well(&status(0, None)));
-        assert!(is_well(&status(1, None)));
+    }
+
+    #[test]
+    fn a_host_without_a_component_is_not_well() {
+        assert!(!is_well(&status(1, None)));
     }
 
     #[test]
