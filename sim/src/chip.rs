@@ -15,7 +15,7 @@ use crate::device::ChipDevice;
 use crate::engine;
 use crate::gate::Gate;
 use crate::machine::Machine;
-use crate::memory::SharedMemory;
+use crate::memory::Memfd;
 use crate::profile::{ChipProfile, Link, ProfileError};
 use crate::strict::Violation;
 
@@ -286,10 +286,10 @@ fn shared_memory(
     name: &std::ffi::CStr,
     what: &'static str,
     bytes: u64,
-) -> Result<SharedMemory, ChipError> {
-    SharedMemory::new(name, bytes).map_err(|source| ChipError::Memory {
+) -> Result<Memfd, ChipError> {
+    Memfd::new(name, bytes).map_err(|error| ChipError::Memory {
         what,
         bytes,
-        source,
+        source: error.errno(),
     })
 }

@@ -130,14 +130,15 @@ impl Device for ChipDevice {
     }
 
     fn dma_map(&mut self, map: DmaMap) -> Result<(), Errno> {
-        self.access(|machine, _| machine.resources.memory.host.map(map))
+        self.access(|machine, _| machine.resources.memory.host.map(&map))
     }
 
     fn dma_unmap(&mut self, iova: u64, size: u64) -> Result<(), Errno> {
-        self.access(|machine, _| {
-            machine.resources.memory.host.unmap(iova, size)?;
+        self.access(|machine, now| {
+            let unmapping = machine.resources.memory.host.unmap(iova, size)?;
             machine.unmap(iova, size);
-            Ok(())
+            // The engine waits at the gate, so there is nobody to wait for.
+            unmapping.wait(now).map_err(|error| error.errno())
         })
     }
 
@@ -188,8 +189,11 @@ fn read_bar(machine: &mut Machine, bar: u32, offset: u64, data: &mut [u8], now: 
             copy_from(table.get(at..).unwrap_or_default(), data);
         }
         BAR2_REGION => machine.read_msix(offset, data),
-        BAR4_REGION if !machine.resources.memory.device.mapping.read(offset, data) => {
-            data.fill(0xFF);
+        BAR4_REGION => {
+            let memory = &machine.resources.memory.device.mapping;
+            if memory.read(offset, data).is_err() {
+                data.fill(0xFF);
+            }
         }
         // Doorbells read as 0.
         _ => {}
@@ -202,7 +206,7 @@ fn write_bar(machine: &mut Machine, bar: u32, offset: u64, data: &[u8], now: Ins
         BAR0_REGION if offset < bar0::TELEMETRY => registers::write(machine, offset, data, now),
         BAR0_REGION if offset >= bar0::DOORBELLS => {
             // A client that does not map the doorbells may write them so.
-            if !machine.doorbells.mapping.write(offset, data) {
+            if machine.doorbells.mapping.write(offset, data).is_err() {
                 no_register(machine, offset);
             }
         }
@@ -210,8 +214,8 @@ fn write_bar(machine: &mut Machine, bar: u32, offset: u64, data: &[u8], now: Ins
         BAR2_REGION => machine.write_msix(offset, data),
         _ => {
             let memory = &machine.resources.memory.device.mapping;
-            if !memory.write(offset, data) {
-                tracing::warn!(offset, "write beyond device memory");
+            if let Err(error) = memory.write(offset, data) {
+                tracing::warn!(%error, "write beyond device memory");
             }
         }
     }

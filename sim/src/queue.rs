@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use auk_asic::admin::Coalescing;
@@ -11,10 +10,10 @@ use auk_asic::completion::{Completion, Tail};
 use auk_asic::doorbell::{CQ_ARM, SQ_TAIL};
 use auk_asic::submission::Submission;
 use auk_asic::{PAGE, Status};
+use auk_vfio_user::memory::SharedMemory;
 
 use crate::arming::{Arming, Verdict};
 use crate::io::Job;
-use crate::memory::Mapping;
 use crate::ring::Ring;
 
 /// Why a queue stopped.
@@ -53,7 +52,7 @@ pub(crate) struct Current {
 pub(crate) struct Queue {
     shape: Shape,
     depth: u32,
-    doorbells: Arc<Mapping>,
+    doorbells: Arc<SharedMemory>,
     doorbell: u64,
     submissions: Ring,
     completions: Ring,
@@ -75,14 +74,14 @@ impl Queue {
     /// A queue at its beginning; its doorbell page is zeroed.
     pub(crate) fn new(
         shape: Shape,
-        doorbells: &Arc<Mapping>,
+        doorbells: &Arc<SharedMemory>,
         submissions: Ring,
         completions: Ring,
         park: Option<Ring>,
     ) -> Self {
         let doorbell = doorbell_page(shape.number);
         // The page is in the mapping for every queue number that the capabilities allow.
-        let zeroed = doorbells.write(doorbell, &[0; PAGE]);
+        let zeroed = doorbells.write(doorbell, &[0; PAGE]).is_ok();
         debug_assert!(zeroed, "queue {} has no doorbell page", shape.number);
         Self {
             depth: 1 << shape.depth_log2,
@@ -155,9 +154,9 @@ impl Queue {
         if self.stopped.is_some() {
             return false;
         }
-        if let Some(word) = self.doorbells.word32(self.doorbell + SQ_TAIL.offset) {
-            // Acquire: the entries that the doorbell announces are visible after it.
-            self.tail = word.load(Ordering::Acquire);
+        // An acquire load: the entries that the doorbell announces are visible after it.
+        if let Ok(tail) = self.doorbells.load_u32(self.doorbell + SQ_TAIL.offset) {
+            self.tail = tail;
         }
         if self.tail.wrapping_sub(self.completed) > self.depth {
             self.stop(Stopped::DoorbellBeyondRing { tail: self.tail });
@@ -226,10 +225,9 @@ impl Queue {
         if self.shape.vector.is_none() || self.stopped.is_some() {
             return Verdict::Quiet;
         }
-        let Some(word) = self.doorbells.word32(self.doorbell + CQ_ARM.offset) else {
+        let Ok(arm) = self.doorbells.load_u32(self.doorbell + CQ_ARM.offset) else {
             return Verdict::Quiet;
         };
-        let arm = word.load(Ordering::Relaxed);
         self.arming.look(arm, self.completed, Instant::now)
     }
 

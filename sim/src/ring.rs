@@ -1,28 +1,22 @@
 //! A ring in host memory, resolved to the client's pages when the queue is created.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use auk_asic::PAGE;
 use auk_asic::completion::Completion;
 use auk_asic::submission::{Operand, Submission};
+use auk_vfio_user::dma::Held;
+use auk_vfio_user::memory::SharedMemory;
+use zerocopy::IntoBytes;
 
-use crate::memory::{Direction, Mapping, Memory};
+use crate::memory::{Direction, Memory};
 
 const PAGE_BYTES: u64 = PAGE as u64;
-
-#[derive(Debug)]
-struct Page {
-    mapping: Arc<Mapping>,
-    offset: u64,
-}
 
 /// A page-aligned piece of host memory that the chip reaches without looking it up again.
 #[derive(Debug)]
 pub(crate) struct Ring {
     iova: u64,
     length: u64,
-    pages: Vec<Page>,
+    pages: Vec<Held>,
 }
 
 impl Ring {
@@ -38,14 +32,7 @@ impl Ring {
         let mut at = 0;
         while at < length {
             let bytes = PAGE_BYTES.min(length - at);
-            let span = memory
-                .span(Operand::host(iova + at), bytes, direction)
-                .ok()
-                .filter(|span| span.length == bytes)?;
-            pages.push(Page {
-                mapping: Arc::clone(span.mapping),
-                offset: span.offset,
-            });
+            pages.push(memory.hold(iova + at, bytes, direction)?);
             at += PAGE_BYTES;
         }
         Some(Self {
@@ -68,37 +55,36 @@ impl Ring {
     }
 
     #[inline]
-    fn at(&self, offset: u64) -> Option<(&Mapping, u64)> {
+    fn at(&self, offset: u64) -> Option<(&SharedMemory, u64)> {
         let page = self.pages.get((offset / PAGE_BYTES) as usize)?;
-        Some((&page.mapping, page.offset + offset % PAGE_BYTES))
+        let (memory, start) = page.memory();
+        Some((memory, start + offset % PAGE_BYTES))
     }
 
     /// The submission entry in `slot`.
     #[inline]
     pub(crate) fn submission(&self, slot: u32) -> Option<Submission> {
-        let (mapping, offset) = self.at(u64::from(slot) * Submission::SIZE as u64)?;
-        mapping.load(offset)
+        let (memory, offset) = self.at(u64::from(slot) * Submission::SIZE as u64)?;
+        let mut entry = Submission::default();
+        memory.read(offset, entry.as_mut_bytes()).ok()?;
+        Some(entry)
     }
 
     /// Writes a completion entry, the word with the phase last.
     #[inline]
     pub(crate) fn complete(&self, slot: u32, entry: Completion) -> Option<()> {
-        let (mapping, offset) = self.at(u64::from(slot) * Completion::SIZE as u64)?;
-        let result = mapping.word64(offset)?;
-        let tail = mapping.word64(offset + 8)?;
-        result.store(entry.result, Ordering::Relaxed);
-        // Release: the result, and whatever the command wrote, are visible before the phase.
-        tail.store(entry.tail, Ordering::Release);
-        Some(())
+        let (memory, offset) = self.at(u64::from(slot) * Completion::SIZE as u64)?;
+        memory.store_u64(offset, entry.result).ok()?;
+        // A release store: the result, and whatever the command wrote, are visible before the phase.
+        memory.store_u64(offset + 8, entry.tail).ok()
     }
 
     /// The 32-bit word at the start: a park word.
     pub(crate) fn set_word(&self, value: u32) {
-        if let Some((mapping, offset)) = self.at(0)
-            && mapping.is_writable()
-            && let Some(word) = mapping.word32(offset)
+        if let Some((memory, offset)) = self.at(0)
+            && let Err(error) = memory.store_u32(offset, value)
         {
-            word.store(value, Ordering::Relaxed);
+            tracing::warn!(%error, "cannot write a park word");
         }
     }
 }

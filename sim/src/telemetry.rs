@@ -65,7 +65,7 @@ pub(crate) fn compose(machine: &Machine, now: Instant) -> Telemetry {
         busy_ns: counters.busy_ns,
         throttled_ms: milliseconds(machine.board.throttled()),
         memory_used: memory.allocator.used(),
-        memory_total: memory.device.mapping.length(),
+        memory_total: memory.device.mapping.len(),
         clock_mhz: machine.board.clock_mhz(),
         queues: machine.io_queues().count() as u16,
         contexts: resources.contexts.count() as u16,

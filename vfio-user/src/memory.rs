@@ -196,6 +196,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// [`OutOfBounds`].
+    #[inline]
     pub fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), OutOfBounds> {
         let from = self.at(offset, data.len(), 1)?;
         // SAFETY: `at` has checked that the bytes lie in the mapping; `data` is ours alone.
@@ -207,6 +208,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// [`OutOfBounds`]; all of it is, when the memory was mapped for reading only.
+    #[inline]
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), OutOfBounds> {
         let to = self.writable_at(offset, data.len(), 1)?;
         // SAFETY: `at` has checked that the bytes lie in the mapping, which is writable; `data` is not in it, as
@@ -215,10 +217,32 @@ impl SharedMemory {
         Ok(())
     }
 
+    /// Copies `len` bytes from one memory to another, or within one, where the two ranges may overlap.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`] of the source or the destination; nothing was copied then.
+    #[inline]
+    pub fn copy(from: (&Self, u64), to: (&Self, u64), len: usize) -> Result<(), OutOfBounds> {
+        let source = from.0.at(from.1, len, 1)?;
+        let destination = to.0.writable_at(to.1, len, 1)?;
+        if std::ptr::eq(from.0, to.0) {
+            // SAFETY: `at` has checked both ranges, the second in memory that is writable; they may overlap.
+            unsafe { std::ptr::copy(source.as_ptr(), destination.as_ptr(), len) };
+        } else {
+            // SAFETY: `at` has checked both ranges, the second in memory that is writable; they are in two mappings,
+            // which do not overlap.
+            unsafe {
+                std::ptr::copy_nonoverlapping(source.as_ptr(), destination.as_ptr(), len);
+            }
+        }
+        Ok(())
+    }
+
     /// Loads a word; what its writer stored before it is visible afterwards (acquire).
     ///
     /// # Errors
     /// [`OutOfBounds`], also when it is not aligned.
+    #[inline]
     pub fn load_u32(&self, offset: u64) -> Result<u32, OutOfBounds> {
         let word = self.at(offset, 4, 4)?.cast::<u32>();
         // SAFETY: in the mapping, aligned, and accessed as an atomic only.
@@ -229,6 +253,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// [`OutOfBounds`], also when it is not aligned.
+    #[inline]
     pub fn load_u64(&self, offset: u64) -> Result<u64, OutOfBounds> {
         let word = self.at(offset, 8, 8)?.cast::<u64>();
         // SAFETY: in the mapping, aligned, and accessed as an atomic only.
@@ -239,6 +264,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// [`OutOfBounds`], also when it is not aligned, or the memory was mapped for reading only.
+    #[inline]
     pub fn store_u32(&self, offset: u64, value: u32) -> Result<(), OutOfBounds> {
         let word = self.writable_at(offset, 4, 4)?.cast::<u32>();
         // SAFETY: in the mapping, which is writable, aligned, and accessed as an atomic only.
@@ -250,6 +276,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// [`OutOfBounds`], also when it is not aligned, or the memory was mapped for reading only.
+    #[inline]
     pub fn store_u64(&self, offset: u64, value: u64) -> Result<(), OutOfBounds> {
         let word = self.writable_at(offset, 8, 8)?.cast::<u64>();
         // SAFETY: in the mapping, which is writable, aligned, and accessed as an atomic only.
@@ -257,7 +284,19 @@ impl SharedMemory {
         Ok(())
     }
 
+    /// Adds to a double word, wrapping: its value before. As a load and a store in one (acquire and release).
+    ///
+    /// # Errors
+    /// [`OutOfBounds`], also when it is not aligned, or the memory was mapped for reading only.
+    #[inline]
+    pub fn fetch_add_u64(&self, offset: u64, value: u64) -> Result<u64, OutOfBounds> {
+        let word = self.writable_at(offset, 8, 8)?.cast::<u64>();
+        // SAFETY: in the mapping, which is writable, aligned, and accessed as an atomic only.
+        Ok(unsafe { AtomicU64::from_ptr(word.as_ptr()) }.fetch_add(value, Ordering::AcqRel))
+    }
+
     /// Where `len` bytes at `offset` are.
+    #[inline]
     fn at(&self, offset: u64, len: usize, align: u64) -> Result<NonNull<u8>, OutOfBounds> {
         let size = self.len as u64;
         let inside = offset
@@ -275,6 +314,7 @@ impl SharedMemory {
         Ok(unsafe { self.base.add(offset as usize) })
     }
 
+    #[inline]
     fn writable_at(&self, offset: u64, len: usize, align: u64) -> Result<NonNull<u8>, OutOfBounds> {
         if !self.writable {
             return Err(OutOfBounds {

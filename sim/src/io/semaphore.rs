@@ -1,6 +1,5 @@
 //! SIGNAL and WAIT.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use auk_asic::Status;
@@ -24,8 +23,7 @@ pub(super) fn signal(
         return Err(Status::Misaligned);
     }
     resources.check(context, dst, 8, Direction::Both)?;
-    let word = resources.memory.semaphore(dst, Direction::Both)?;
-    Ok(word.fetch_add(value, Ordering::Release).wrapping_add(value))
+    resources.memory.signal(dst, value)
 }
 
 /// A WAIT whose semaphore has not got there yet.
@@ -68,11 +66,10 @@ pub(super) fn wait(
 
 impl Wait {
     pub(super) fn advance(&mut self, memory: &Memory) -> Progress {
-        let word = match memory.semaphore(self.src, Direction::Read) {
-            Ok(word) => word,
+        let seen = match memory.semaphore(self.src) {
+            Ok(seen) => seen,
             Err(status) => return Progress::Done(Err(status)),
         };
-        let seen = word.load(Ordering::Acquire);
         if seen >= self.value {
             Progress::Done(Ok(seen))
         } else if Instant::now() >= self.deadline {

@@ -14,7 +14,7 @@ use crate::config_space::ConfigSpace;
 use crate::firmware::Firmware;
 use crate::life::Life;
 use crate::log::Log;
-use crate::memory::{Memory, SharedMemory};
+use crate::memory::{Memfd, Memory};
 use crate::msix_table::MsixTable;
 use crate::profile::ChipProfile;
 use crate::queue::Queue;
@@ -36,7 +36,7 @@ pub(crate) struct Machine {
     pub(crate) telemetry: TelemetryPage,
     pub(crate) log: Log,
     pub(crate) resources: Resources,
-    pub(crate) doorbells: SharedMemory,
+    pub(crate) doorbells: Memfd,
     pub(crate) msix: MsixTable,
     pub(crate) powered_on: Instant,
     /// Queue 0 is the admin queue.
@@ -63,12 +63,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// The chip at power-on.
-    pub(crate) fn new(
-        profile: ChipProfile,
-        device: SharedMemory,
-        doorbells: SharedMemory,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(profile: ChipProfile, device: Memfd, doorbells: Memfd, now: Instant) -> Self {
         let memory = Memory::new(device, profile.cap_dma().last_address());
         let queues = usize::from(profile.io_queues) + 1;
         Self {

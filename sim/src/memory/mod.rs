@@ -2,19 +2,16 @@
 
 mod allocator;
 mod host;
-mod mapping;
 mod memfd;
-
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use auk_asic::Status;
 use auk_asic::submission::{Operand, Space};
+use auk_vfio_user::dma::{Access, Held};
+use auk_vfio_user::memory::SharedMemory;
 
 pub(crate) use allocator::Allocator;
 pub(crate) use host::HostMemory;
-pub(crate) use mapping::Mapping;
-pub(crate) use memfd::SharedMemory;
+pub(crate) use memfd::Memfd;
 
 /// What the chip wants to do with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,19 +22,29 @@ pub(crate) enum Direction {
     Both,
 }
 
+impl Direction {
+    fn accesses(self) -> &'static [Access] {
+        match self {
+            Self::Read => &[Access::Read],
+            Self::Write => &[Access::Write],
+            Self::Both => &[Access::Read, Access::Write],
+        }
+    }
+}
+
 /// Bytes that lie in one mapping.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Span<'a> {
-    pub(crate) mapping: &'a Arc<Mapping>,
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
+struct Span<'a> {
+    memory: &'a SharedMemory,
+    offset: u64,
+    length: u64,
 }
 
 /// Host memory, device memory, and how much of the first was moved.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) host: HostMemory,
-    pub(crate) device: SharedMemory,
+    pub(crate) device: Memfd,
     pub(crate) allocator: Allocator,
     /// Greatest IOVA that the chip can put on the bus.
     last_address: u64,
@@ -46,10 +53,10 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn new(device: SharedMemory, last_address: u64) -> Self {
+    pub(crate) fn new(device: Memfd, last_address: u64) -> Self {
         Self {
-            host: HostMemory::default(),
-            allocator: Allocator::new(device.mapping.length()),
+            host: HostMemory::new(),
+            allocator: Allocator::new(device.mapping.len()),
             device,
             last_address,
             host_read_bytes: 0,
@@ -69,11 +76,7 @@ impl Memory {
     ) -> Result<(), Status> {
         match operand.space {
             Space::Host => {
-                let reachable = length == 0
-                    || operand
-                        .address
-                        .checked_add(length - 1)
-                        .is_some_and(|last| last <= self.last_address);
+                let reachable = length == 0 || self.addresses(operand.address, length);
                 if reachable && self.host.covers(operand.address, length, direction) {
                     Ok(())
                 } else {
@@ -82,7 +85,7 @@ impl Memory {
             }
             Space::Local => {
                 let end = operand.address.checked_add(length);
-                if end.is_some_and(|end| end <= self.device.mapping.length()) {
+                if end.is_some_and(|end| end <= self.device.mapping.len()) {
                     Ok(())
                 } else {
                     Err(Status::OutOfRange)
@@ -97,30 +100,33 @@ impl Memory {
     /// # Errors
     /// As [`Memory::check`].
     #[inline]
-    pub(crate) fn span(
+    fn span(
         &self,
         operand: Operand,
         length: u64,
         direction: Direction,
     ) -> Result<Span<'_>, Status> {
         match operand.space {
-            Space::Host => self
-                .host
-                .span(operand.address, length, direction)
-                .filter(|span| {
-                    operand
-                        .address
-                        .checked_add(span.length.saturating_sub(1))
-                        .is_some_and(|last| last <= self.last_address)
+            Space::Host => {
+                let window = self
+                    .host
+                    .window(operand.address, length, direction)
+                    .filter(|window| self.addresses(operand.address, window.len()))
+                    .ok_or(Status::DmaFault)?;
+                let (memory, offset) = window.memory();
+                Ok(Span {
+                    memory,
+                    offset,
+                    length: window.len(),
                 })
-                .ok_or(Status::DmaFault),
+            }
             Space::Local => {
-                let size = self.device.mapping.length();
+                let size = self.device.mapping.len();
                 if operand.address >= size {
                     return Err(Status::OutOfRange);
                 }
                 Ok(Span {
-                    mapping: &self.device.mapping,
+                    memory: &self.device.mapping,
                     offset: operand.address,
                     length: length.min(size - operand.address),
                 })
@@ -133,42 +139,59 @@ impl Memory {
     ///
     /// # Errors
     /// As [`Memory::check`]; some bytes may have been read.
-    pub(crate) fn read(&mut self, mut from: Operand, mut into: &mut [u8]) -> Result<(), Status> {
-        while !into.is_empty() {
-            let span = self.span(from, into.len() as u64, Direction::Read)?;
-            let (piece, rest) = into.split_at_mut(span.length as usize);
-            if !span.mapping.read(span.offset, piece) {
-                return Err(Status::DmaFault);
+    pub(crate) fn read(&mut self, from: Operand, into: &mut [u8]) -> Result<(), Status> {
+        match from.space {
+            Space::Host => {
+                let length = into.len() as u64;
+                if !self.addresses(from.address, length) || !self.host.read(from.address, into) {
+                    return Err(Status::DmaFault);
+                }
+                self.host_read_bytes += length;
+                Ok(())
             }
-            let moved = span.length;
-            if from.space == Space::Host {
-                self.host_read_bytes += moved;
+            Space::Local => {
+                let read = self.device.mapping.read(from.address, into);
+                read.map_err(|_| Status::OutOfRange)
             }
-            from = advance(from, moved);
-            into = rest;
+            Space::Peer => Err(Status::Unsupported),
         }
-        Ok(())
     }
 
     /// Writes all of `data`.
     ///
     /// # Errors
-    /// As [`Memory::check`]; some bytes may have been written.
-    pub(crate) fn write(&mut self, mut to: Operand, mut data: &[u8]) -> Result<(), Status> {
-        while !data.is_empty() {
-            let span = self.span(to, data.len() as u64, Direction::Write)?;
-            let (piece, rest) = data.split_at(span.length as usize);
-            if !span.mapping.write(span.offset, piece) {
-                return Err(Status::DmaFault);
+    /// As [`Memory::check`]; nothing was written.
+    pub(crate) fn write(&mut self, to: Operand, data: &[u8]) -> Result<(), Status> {
+        match to.space {
+            Space::Host => {
+                let length = data.len() as u64;
+                if !self.addresses(to.address, length) || !self.host.write(to.address, data) {
+                    return Err(Status::DmaFault);
+                }
+                self.host_written_bytes += length;
+                Ok(())
             }
-            let moved = span.length;
-            if to.space == Space::Host {
-                self.host_written_bytes += moved;
+            Space::Local => {
+                let written = self.device.mapping.write(to.address, data);
+                written.map_err(|_| Status::OutOfRange)
             }
-            to = advance(to, moved);
-            data = rest;
+            Space::Peer => Err(Status::Unsupported),
         }
-        Ok(())
+    }
+
+    /// Whether the chip can put all of `length` bytes at `iova` on the bus.
+    fn addresses(&self, iova: u64, length: u64) -> bool {
+        iova.checked_add(length.saturating_sub(1))
+            .is_some_and(|last| last <= self.last_address)
+    }
+
+    /// Keeps `length` bytes of host memory at `iova` at hand; `None` when the chip may not go there in this direction,
+    /// or they do not lie in one mapping.
+    pub(crate) fn hold(&self, iova: u64, length: u64, direction: Direction) -> Option<Held> {
+        self.host
+            .window(iova, length, direction)
+            .filter(|window| window.len() == length)
+            .map(|window| window.hold())
     }
 
     /// Copies `length` bytes.
@@ -185,14 +208,12 @@ impl Memory {
             let source = self.span(from, length, Direction::Read)?;
             let destination = self.span(to, source.length, Direction::Write)?;
             let moved = destination.length;
-            let copied = Mapping::copy(
-                (source.mapping, source.offset),
-                (destination.mapping, destination.offset),
+            SharedMemory::copy(
+                (source.memory, source.offset),
+                (destination.memory, destination.offset),
                 moved as usize,
-            );
-            if !copied {
-                return Err(Status::DmaFault);
-            }
+            )
+            .map_err(|_| Status::DmaFault)?;
             if from.space == Space::Host {
                 self.host_read_bytes += moved;
             }
@@ -206,24 +227,37 @@ impl Memory {
         Ok(())
     }
 
-    /// The semaphore at `operand`.
+    /// What the semaphore at `operand` holds.
     ///
     /// # Errors
     /// [`Status::Misaligned`], or as [`Memory::check`].
-    pub(crate) fn semaphore(
-        &self,
-        operand: Operand,
-        direction: Direction,
-    ) -> Result<&AtomicU64, Status> {
+    pub(crate) fn semaphore(&self, operand: Operand) -> Result<u64, Status> {
+        let word = self.word(operand, Direction::Read)?;
+        let held = word.memory.load_u64(word.offset);
+        held.map_err(|_| Status::DmaFault)
+    }
+
+    /// Adds to the semaphore at `operand`: its new value. Whoever sees it sees what was written before.
+    ///
+    /// # Errors
+    /// [`Status::Misaligned`], or as [`Memory::check`].
+    pub(crate) fn signal(&self, operand: Operand, value: u64) -> Result<u64, Status> {
+        let word = self.word(operand, Direction::Both)?;
+        let before = word.memory.fetch_add_u64(word.offset, value);
+        Ok(before.map_err(|_| Status::DmaFault)?.wrapping_add(value))
+    }
+
+    /// The eight bytes at `operand`.
+    fn word(&self, operand: Operand, direction: Direction) -> Result<Span<'_>, Status> {
         if !operand.address.is_multiple_of(8) {
             return Err(Status::Misaligned);
         }
         let span = self.span(operand, 8, direction)?;
-        let word = match direction {
-            Direction::Read => span.mapping.word64_readable(span.offset),
-            Direction::Write | Direction::Both => span.mapping.word64(span.offset),
-        };
-        word.filter(|_| span.length == 8).ok_or(Status::DmaFault)
+        if span.length == 8 {
+            Ok(span)
+        } else {
+            Err(Status::DmaFault)
+        }
     }
 }
 

@@ -11,7 +11,7 @@ mod view;
 use thiserror::Error;
 
 pub use space::{DmaSpace, Unmapping};
-pub use view::{DmaView, Window, Windows};
+pub use view::{DmaView, Held, Window, Windows};
 
 use crate::Errno;
 use crate::memory::MapError;

@@ -46,7 +46,7 @@ impl Entry {
         let memory = self.memory.as_ref().ok_or(DmaFault::NotShared { iova })?;
         let rest = self.last - iova;
         let len = if len - 1 <= rest { len } else { rest + 1 };
-        Ok(Window::new(&memory.memory, iova - self.iova, len))
+        Ok(Window::new(memory, iova - self.iova, len))
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::space::Published;
-use super::table::{Place, Table};
+use super::table::{Place, Shared, Table};
 use super::{Access, DmaFault};
 use crate::memory::{OutOfBounds, SharedMemory};
 
@@ -121,6 +121,7 @@ impl DmaView {
     pub fn load_u32(&self, iova: u64) -> Result<u32, DmaFault> {
         let window = self.window(iova, 4, Access::Read)?;
         window
+            .shared
             .memory
             .load_u32(window.offset)
             .map_err(|_| DmaFault::Misaligned { iova })
@@ -133,6 +134,7 @@ impl DmaView {
     pub fn load_u64(&self, iova: u64) -> Result<u64, DmaFault> {
         let window = self.window(iova, 8, Access::Read)?;
         window
+            .shared
             .memory
             .load_u64(window.offset)
             .map_err(|_| DmaFault::Misaligned { iova })
@@ -145,6 +147,7 @@ impl DmaView {
     pub fn store_u32(&self, iova: u64, value: u32) -> Result<(), DmaFault> {
         let window = self.window(iova, 4, Access::Write)?;
         window
+            .shared
             .memory
             .store_u32(window.offset, value)
             .map_err(|_| DmaFault::Misaligned { iova })
@@ -157,6 +160,7 @@ impl DmaView {
     pub fn store_u64(&self, iova: u64, value: u64) -> Result<(), DmaFault> {
         let window = self.window(iova, 8, Access::Write)?;
         window
+            .shared
             .memory
             .store_u64(window.offset, value)
             .map_err(|_| DmaFault::Misaligned { iova })
@@ -199,15 +203,15 @@ impl<'a> Iterator for Windows<'a> {
 /// A range of client memory that is contiguous in our own address space.
 #[derive(Clone, Copy, Debug)]
 pub struct Window<'a> {
-    memory: &'a SharedMemory,
+    shared: &'a Arc<Shared>,
     offset: u64,
     len: u64,
 }
 
 impl<'a> Window<'a> {
-    pub(super) fn new(memory: &'a SharedMemory, offset: u64, len: u64) -> Self {
+    pub(super) fn new(shared: &'a Arc<Shared>, offset: u64, len: u64) -> Self {
         Self {
-            memory,
+            shared,
             offset,
             len,
         }
@@ -225,7 +229,16 @@ impl<'a> Window<'a> {
 
     /// The memory it lies in, and where. That it was asked for with the right [`Access`] is up to the caller.
     pub fn memory(&self) -> (&'a SharedMemory, u64) {
-        (self.memory, self.offset)
+        (&self.shared.memory, self.offset)
+    }
+
+    /// Keeps the memory mapped whatever becomes of the view: for what a device looks up once and uses often, such as a
+    /// ring. An unmap waits for it as it waits for the views.
+    pub fn hold(&self) -> Held {
+        Held {
+            shared: Arc::clone(self.shared),
+            offset: self.offset,
+        }
     }
 
     /// Copies bytes out, from `offset` of the window on.
@@ -233,7 +246,9 @@ impl<'a> Window<'a> {
     /// # Errors
     /// [`OutOfBounds`].
     pub fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), OutOfBounds> {
-        self.memory.read(self.inside(offset, data.len())?, data)
+        self.shared
+            .memory
+            .read(self.inside(offset, data.len())?, data)
     }
 
     /// Copies bytes in, from `offset` of the window on.
@@ -241,7 +256,9 @@ impl<'a> Window<'a> {
     /// # Errors
     /// [`OutOfBounds`].
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), OutOfBounds> {
-        self.memory.write(self.inside(offset, data.len())?, data)
+        self.shared
+            .memory
+            .write(self.inside(offset, data.len())?, data)
     }
 
     fn inside(&self, offset: u64, len: usize) -> Result<u64, OutOfBounds> {
@@ -254,5 +271,20 @@ impl<'a> Window<'a> {
                 size: self.len,
             }),
         }
+    }
+}
+
+/// A place in client memory that stays mapped until this is dropped.
+#[derive(Clone, Debug)]
+pub struct Held {
+    shared: Arc<Shared>,
+    offset: u64,
+}
+
+impl Held {
+    /// The memory it lies in, and where. That it was asked for with the right [`Access`] is up to the caller.
+    #[inline]
+    pub fn memory(&self) -> (&SharedMemory, u64) {
+        (&self.shared.memory, self.offset)
     }
 }
