@@ -32,11 +32,6 @@ impl IrqTable {
         }
     }
 
-    /// What the client is told about this index.
-    pub fn info(&self) -> IrqInfo {
-        self.info
-    }
-
     /// Fires a vector: signals its eventfd, or makes it pending while it is masked. Whether there is such a vector and
     /// it has an eventfd.
     pub fn fire(&self, vector: u32) -> bool {

@@ -18,16 +18,6 @@ use thiserror::Error;
 
 use crate::Errno;
 
-/// What to do about a descriptor whose owner may make it shorter, so that touching its memory kills the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Shrinking {
-    /// Seal it; refuse what cannot be sealed.
-    #[default]
-    Refused,
-    /// Seal it if it can be sealed, and trust its owner otherwise: for files on hugetlbfs or tmpfs.
-    Trusted,
-}
-
 /// Why memory could not be mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -104,7 +94,8 @@ unsafe impl Send for SharedMemory {}
 unsafe impl Sync for SharedMemory {}
 
 impl SharedMemory {
-    /// Maps `len` bytes of a descriptor from `offset` on, to write as well if `writable`.
+    /// Maps `len` bytes of a descriptor from `offset` on, to write as well if `writable`, and seals it against getting
+    /// shorter.
     ///
     /// # Errors
     /// See [`MapError`].
@@ -113,7 +104,6 @@ impl SharedMemory {
         offset: u64,
         len: u64,
         writable: bool,
-        shrinking: Shrinking,
     ) -> Result<Self, MapError> {
         let range = MapError::Range { offset, len };
         let end = offset.checked_add(len).ok_or_else(|| range.clone())?;
@@ -125,7 +115,7 @@ impl SharedMemory {
             .and_then(std::num::NonZero::new)
             .ok_or(range)?;
         // Sealed first: what is found long enough then stays so.
-        seal(fd, shrinking)?;
+        seal(fd)?;
         let found = fstat(fd)
             .map_err(|errno| MapError::Kernel {
                 doing: "look at",
@@ -176,7 +166,7 @@ impl SharedMemory {
             doing: "seal",
             errno,
         })?;
-        let memory = Self::map(fd.as_fd(), 0, len, true, Shrinking::Refused)?;
+        let memory = Self::map(fd.as_fd(), 0, len, true)?;
         Ok((fd, memory))
     }
 
@@ -184,12 +174,6 @@ impl SharedMemory {
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> u64 {
         self.len as u64
-    }
-
-    /// Where the memory begins; valid for [`SharedMemory::len`] bytes as long as `self` lives. Writing through it is
-    /// for memory mapped writable only.
-    pub fn as_ptr(&self) -> NonNull<u8> {
-        self.base
     }
 
     /// Copies bytes out.
@@ -336,12 +320,12 @@ impl Drop for SharedMemory {
     }
 }
 
-/// Sees to it that a descriptor cannot be made shorter.
-fn seal(fd: BorrowedFd<'_>, shrinking: Shrinking) -> Result<(), MapError> {
+/// Sees to it that a descriptor cannot be made shorter: touching memory that is gone kills the process.
+fn seal(fd: BorrowedFd<'_>) -> Result<(), MapError> {
     let seals = fcntl(fd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_truncate);
     let sealed = seals.is_ok_and(|seals| seals.contains(SealFlag::F_SEAL_SHRINK))
         || fcntl(fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).is_ok();
-    if sealed || shrinking == Shrinking::Trusted {
+    if sealed {
         Ok(())
     } else {
         Err(MapError::Shrinkable)

@@ -15,15 +15,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use auk_vfio_user::Errno;
-use auk_vfio_user::dma::{Access, DmaError, DmaFault, DmaSpace};
-use auk_vfio_user::memory::{MapError, SharedMemory, Shrinking};
+use auk_vfio_user::dma::{Access, DmaError, DmaFault, DmaSpace, DmaView};
+use auk_vfio_user::memory::{MapError, SharedMemory};
 use auk_vfio_user::model::{DmaMap, DmaMemory, Protection};
 use common::*;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 fn space() -> DmaSpace {
-    DmaSpace::new(Shrinking::Refused)
+    DmaSpace::new()
+}
+
+fn read<const LEN: usize>(view: &DmaView, iova: u64) -> Result<[u8; LEN], DmaFault> {
+    let mut bytes = [0; LEN];
+    view.read(iova, &mut bytes).map(|()| bytes)
 }
 
 fn map(iova: u64, size: u64, protection: Protection, fd: &OwnedFd, offset: u64) -> DmaMap {
@@ -65,21 +70,17 @@ fn bytes_and_words_go_to_the_clients_memory_and_back() {
     assert_eq!(&seen, b"from the device");
     file.write_all_at(&0x1234_5678_9abc_def0_u64.to_ne_bytes(), 0x1100)
         .unwrap();
-    assert_eq!(view.load_u64(0x10100), Ok(0x1234_5678_9abc_def0));
-    view.store_u32(0x10100, 7).unwrap();
-    view.store_u64(0x10108, 8).unwrap();
-    assert_eq!(
-        (view.load_u32(0x10100), view.load_u64(0x10108)),
-        (Ok(7), Ok(8))
-    );
-    assert_eq!(
-        view.load_u32(0x10102),
-        Err(DmaFault::Misaligned { iova: 0x10102 })
-    );
-    assert_eq!(
-        view.store_u64(0x10104, 0),
-        Err(DmaFault::Misaligned { iova: 0x10104 })
-    );
+    let window = view.window(0x10100, 16, Access::Read).unwrap();
+    let (memory, offset) = window.memory();
+    assert_eq!(memory.load_u64(offset), Ok(0x1234_5678_9abc_def0));
+    memory.store_u32(offset, 7).unwrap();
+    memory.store_u64(offset + 8, u64::MAX).unwrap();
+    assert_eq!(memory.fetch_add_u64(offset + 8, 3), Ok(u64::MAX));
+    assert_eq!(read(&view, 0x10100), Ok(7_u32.to_ne_bytes()));
+    assert_eq!(read(&view, 0x10108), Ok(2_u64.to_ne_bytes()));
+    assert!(memory.load_u32(offset + 2).is_err());
+    assert!(memory.store_u64(offset + 4, 0).is_err());
+    assert!(memory.fetch_add_u64(offset + 4, 0).is_err());
 }
 
 #[test]
@@ -138,9 +139,7 @@ fn accesses_go_over_adjacent_mappings_piece_by_piece() {
         .unwrap();
     let view = space.view();
     view.write(0x1ffc, &[1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
-    let mut read = [0; 8];
-    view.read(0x1ffc, &mut read).unwrap();
-    assert_eq!(read, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(read(&view, 0x1ffc), Ok([1, 2, 3, 4, 5, 6, 7, 8]));
     let mut there = [0; 4];
     File::from(high.try_clone().unwrap())
         .read_exact_at(&mut there, 0)
@@ -153,7 +152,7 @@ fn accesses_go_over_adjacent_mappings_piece_by_piece() {
     assert_eq!(lengths, [0x800, 0x800]);
     // A write that would fault at its end writes nothing.
     assert!(view.write(0x2ffc, &[9; 8]).is_err());
-    assert_eq!(view.load_u32(0x2ffc), Ok(0));
+    assert_eq!(read(&view, 0x2ffc), Ok([0; 4]));
 }
 
 #[test]
@@ -166,7 +165,7 @@ fn the_last_page_of_the_address_space_is_like_any_other() {
         .unwrap();
     let view = space.view();
     view.write(last, &[7; 0x1000]).unwrap();
-    assert_eq!(view.load_u64(u64::MAX - 7), Ok(0x0707_0707_0707_0707));
+    assert_eq!(read(&view, u64::MAX - 7), Ok([7; 8]));
     assert!(view.write(last + 1, &[7; 0x1000]).is_err());
     drop(view);
     space.unmap(last, 0x1000).unwrap().wait(soon()).unwrap();
@@ -228,9 +227,6 @@ fn descriptors_that_could_kill_the_process_are_refused() {
                 source: MapError::Shrinkable
             }
         );
-        DmaSpace::new(Shrinking::Trusted)
-            .map(&map(0, 0x1000, Protection::READ, fd, 0))
-            .unwrap();
     }
     // Not memory at all.
     let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -249,7 +245,7 @@ fn descriptors_that_could_kill_the_process_are_refused() {
 }
 
 #[test]
-fn an_unmap_waits_until_every_view_has_let_go() {
+fn an_unmap_waits_until_every_view_and_whoever_holds_the_memory_have_let_go() {
     let fd = memory(0x1000);
     let inode = inode(&fd);
     let space = space();
@@ -266,10 +262,17 @@ fn an_unmap_waits_until_every_view_has_let_go() {
     assert!(!first.refresh());
     assert_eq!(first.write(0, &[1]), Err(DmaFault::Unmapped { iova: 0 }));
     assert!(in_use(Duration::from_millis(10)) && is_mapped(inode));
-    second.release();
+    let held = second.window(8, 8, Access::Write).unwrap().hold();
+    second.refresh();
+    assert!(in_use(Duration::from_millis(10)) && is_mapped(inode));
+    let (memory, offset) = held.memory();
+    memory.store_u64(offset, 5).unwrap();
+    drop(held);
     unmapping.wait(soon()).unwrap();
     assert!(!is_mapped(inode));
-    assert!(second.refresh());
+    let mut seen = [0; 8];
+    File::from(fd).read_exact_at(&mut seen, 8).unwrap();
+    assert_eq!(seen, 5_u64.to_ne_bytes());
 }
 
 #[test]
@@ -286,7 +289,7 @@ fn everything_is_let_go_of_at_once_when_the_client_is_gone() {
     view.refresh();
     unmapping.wait(soon()).unwrap();
     assert!(!is_mapped(inode(&fd)));
-    assert!(view.load_u32(0).is_err());
+    assert!(read::<1>(&view, 0).is_err());
 }
 
 #[test]
@@ -303,11 +306,11 @@ fn an_engine_thread_works_on_while_memory_comes_and_goes() {
             let mut counted = 0_u64;
             while !stop.load(Ordering::Relaxed) {
                 view.refresh();
-                view.store_u64(0, counted).unwrap();
-                assert_eq!(view.load_u64(0), Ok(counted));
+                view.write(0, &counted.to_ne_bytes()).unwrap();
+                assert_eq!(read(&view, 0), Ok(counted.to_ne_bytes()));
                 // It may be mapped or not, but it is never half there.
-                if view.store_u32(0x10000, 1).is_ok() {
-                    view.store_u32(0x10ffc, 1).unwrap();
+                if view.write(0x10000, &[1; 4]).is_ok() {
+                    view.write(0x10ffc, &[1; 4]).unwrap();
                 }
                 counted += 1;
             }
@@ -329,7 +332,7 @@ fn memory_of_ones_own_has_a_fixed_size_and_keeps_its_bounds() {
     let (fd, memory) = SharedMemory::create(c"bar", 0x2000).unwrap();
     assert_eq!(nix::unistd::ftruncate(&fd, 0x4000), Err(Errno::EPERM));
     memory.store_u32(0x1ffc, 5).unwrap();
-    let other = SharedMemory::map(fd.as_fd(), 0x1000, 0x1000, false, Shrinking::Refused).unwrap();
+    let other = SharedMemory::map(fd.as_fd(), 0x1000, 0x1000, false).unwrap();
     assert_eq!((other.len(), other.load_u32(0xffc)), (0x1000, Ok(5)));
     assert!(other.write(0, &[1]).is_err() && other.store_u32(0, 1).is_err());
     let mut two = [0; 2];
@@ -338,7 +341,30 @@ fn memory_of_ones_own_has_a_fixed_size_and_keeps_its_bounds() {
         assert!(memory.load_u32(offset & !3).is_err() || offset == 0x1fff);
     }
     for (offset, len) in [(0, 0), (u64::MAX, 2), (i64::MAX as u64, 1), (1, 0x1000)] {
-        assert!(SharedMemory::map(fd.as_fd(), offset, len, false, Shrinking::Refused).is_err());
+        assert!(SharedMemory::map(fd.as_fd(), offset, len, false).is_err());
     }
     assert!(SharedMemory::create(c"nothing", 0).is_err());
+}
+
+#[test]
+fn memory_is_copied_within_its_bounds_and_may_overlap_itself() {
+    let (_, memory) = SharedMemory::create(c"one", 0x1000).unwrap();
+    let (fd, other) = SharedMemory::create(c"other", 0x1000).unwrap();
+    let read_only = SharedMemory::map(fd.as_fd(), 0, 0x1000, false).unwrap();
+    memory.write(0, b"abcdef").unwrap();
+    SharedMemory::copy((&memory, 0), (&memory, 2), 6).unwrap();
+    SharedMemory::copy((&memory, 0), (&other, 0xff8), 8).unwrap();
+    let mut seen = [0; 8];
+    read_only.read(0xff8, &mut seen).unwrap();
+    assert_eq!(&seen, b"ababcdef");
+    for (from, to) in [
+        ((&memory, 0xff9), (&other, 0)),
+        ((&memory, 0), (&other, 0xff9)),
+        ((&memory, 0), (&other, u64::MAX)),
+        ((&memory, 0), (&read_only, 0)),
+    ] {
+        assert!(SharedMemory::copy(from, to, 8).is_err());
+    }
+    other.read(0, &mut seen).unwrap();
+    assert_eq!(seen, [0; 8]);
 }

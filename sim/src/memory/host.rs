@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use auk_vfio_user::Errno;
 use auk_vfio_user::dma::{DmaSpace, DmaView, Unmapping, Window};
-use auk_vfio_user::memory::Shrinking;
 use auk_vfio_user::model::DmaMap;
 
 use super::Direction;
@@ -19,7 +18,7 @@ pub(crate) struct HostMemory {
 
 impl HostMemory {
     pub(crate) fn new() -> Self {
-        let space = DmaSpace::new(Shrinking::Refused);
+        let space = DmaSpace::new();
         let view = space.view();
         Self { space, view }
     }

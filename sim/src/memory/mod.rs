@@ -76,8 +76,9 @@ impl Memory {
     ) -> Result<(), Status> {
         match operand.space {
             Space::Host => {
-                let reachable = length == 0 || self.addresses(operand.address, length);
-                if reachable && self.host.covers(operand.address, length, direction) {
+                if self.addresses(operand.address, length)
+                    && self.host.covers(operand.address, length, direction)
+                {
                     Ok(())
                 } else {
                     Err(Status::DmaFault)
@@ -181,8 +182,10 @@ impl Memory {
 
     /// Whether the chip can put all of `length` bytes at `iova` on the bus.
     fn addresses(&self, iova: u64, length: u64) -> bool {
-        iova.checked_add(length.saturating_sub(1))
-            .is_some_and(|last| last <= self.last_address)
+        length == 0
+            || iova
+                .checked_add(length - 1)
+                .is_some_and(|last| last <= self.last_address)
     }
 
     /// Keeps `length` bytes of host memory at `iova` at hand; `None` when the chip may not go there in this direction,

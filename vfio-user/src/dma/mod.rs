@@ -50,12 +50,6 @@ pub enum DmaFault {
         /// First address where it is not.
         iova: u64,
     },
-    /// A word is not aligned, or does not lie in one mapping.
-    #[error("no aligned word at IOVA {iova:#x}")]
-    Misaligned {
-        /// Its address.
-        iova: u64,
-    },
 }
 
 /// Why memory cannot be mapped or unmapped.

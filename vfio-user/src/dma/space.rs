@@ -6,19 +6,18 @@ use std::time::Instant;
 
 use super::table::{Entry, Shared, Table};
 use super::{DmaError, DmaView};
-use crate::memory::{SharedMemory, Shrinking};
+use crate::memory::SharedMemory;
 use crate::model::DmaMap;
 
 /// The memory a client has made reachable for DMA. One thread maps and unmaps; others look at it through
 /// [views](DmaView), without locks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DmaSpace {
     published: Arc<Published>,
-    shrinking: Shrinking,
 }
 
 /// The table that holds now.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Published {
     table: Mutex<Table>,
     /// Changes with the table.
@@ -49,15 +48,8 @@ impl Published {
 
 impl DmaSpace {
     /// Nothing mapped.
-    pub fn new(shrinking: Shrinking) -> Self {
-        let published = Published {
-            table: Mutex::default(),
-            generation: AtomicU64::new(0),
-        };
-        Self {
-            published: Arc::new(published),
-            shrinking,
-        }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// A view for one thread.
@@ -79,7 +71,7 @@ impl DmaSpace {
         }
         let memory = map.memory.as_ref().map(|memory| {
             let (fd, offset) = (std::os::fd::AsFd::as_fd(&memory.fd), memory.offset);
-            let memory = SharedMemory::map(fd, offset, size, map.protection.write, self.shrinking)?;
+            let memory = SharedMemory::map(fd, offset, size, map.protection.write)?;
             Ok(Arc::new(Shared {
                 memory,
                 notice: Notice::default(),
@@ -164,7 +156,7 @@ pub struct Unmapping {
 }
 
 impl Unmapping {
-    /// Waits until every view has been refreshed or released, and the memory is really unmapped.
+    /// Waits until every view has been refreshed or dropped, whatever was [held](super::Held) as well, and the memory is really unmapped.
     ///
     /// # Errors
     /// [`DmaError::InUse`] when the deadline passes first; waiting again is possible.

@@ -12,13 +12,13 @@ use crate::memory::{OutOfBounds, SharedMemory};
 ///
 /// A view shows the memory as it was at the last [`refresh`](DmaView::refresh), and keeps it mapped; so an unmap
 /// waits for every view. A thread refreshes its view between pieces of work, which costs one atomic load when nothing
-/// has changed, and [releases](DmaView::release) it before it sleeps.
+/// has changed.
 #[derive(Debug)]
 pub struct DmaView {
     published: Arc<Published>,
     table: Table,
-    /// Of the table; `None` while released.
-    generation: Option<u64>,
+    /// Of the table.
+    generation: u64,
     /// Where the last access went: the next one mostly goes there as well.
     hint: Cell<Place>,
 }
@@ -29,26 +29,20 @@ impl DmaView {
         Self {
             published,
             table,
-            generation: Some(generation),
+            generation,
             hint: Cell::default(),
         }
     }
 
     /// Shows the memory as it is now; whether that is something else than before.
     pub fn refresh(&mut self) -> bool {
-        if self.generation == Some(self.published.generation()) {
+        if self.generation == self.published.generation() {
             return false;
         }
         let (table, generation) = self.published.get();
         self.table = table;
-        self.generation = Some(generation);
+        self.generation = generation;
         true
-    }
-
-    /// Lets go of all memory until the next refresh.
-    pub fn release(&mut self) {
-        self.table = Table::default();
-        self.generation = None;
     }
 
     /// The memory at `iova`, as much of `len` bytes as lies in one mapping; at least one byte unless
@@ -112,58 +106,6 @@ impl DmaView {
             rest = after;
         }
         Ok(())
-    }
-
-    /// Loads a word; what its writer stored before it is visible afterwards (acquire).
-    ///
-    /// # Errors
-    /// A [`DmaFault`], also when it is not aligned.
-    pub fn load_u32(&self, iova: u64) -> Result<u32, DmaFault> {
-        let window = self.window(iova, 4, Access::Read)?;
-        window
-            .shared
-            .memory
-            .load_u32(window.offset)
-            .map_err(|_| DmaFault::Misaligned { iova })
-    }
-
-    /// Loads a double word; what its writer stored before it is visible afterwards (acquire).
-    ///
-    /// # Errors
-    /// A [`DmaFault`], also when it is not aligned.
-    pub fn load_u64(&self, iova: u64) -> Result<u64, DmaFault> {
-        let window = self.window(iova, 8, Access::Read)?;
-        window
-            .shared
-            .memory
-            .load_u64(window.offset)
-            .map_err(|_| DmaFault::Misaligned { iova })
-    }
-
-    /// Stores a word; who loads it sees what was stored before (release).
-    ///
-    /// # Errors
-    /// A [`DmaFault`], also when it is not aligned.
-    pub fn store_u32(&self, iova: u64, value: u32) -> Result<(), DmaFault> {
-        let window = self.window(iova, 4, Access::Write)?;
-        window
-            .shared
-            .memory
-            .store_u32(window.offset, value)
-            .map_err(|_| DmaFault::Misaligned { iova })
-    }
-
-    /// Stores a double word; who loads it sees what was stored before (release).
-    ///
-    /// # Errors
-    /// A [`DmaFault`], also when it is not aligned.
-    pub fn store_u64(&self, iova: u64, value: u64) -> Result<(), DmaFault> {
-        let window = self.window(iova, 8, Access::Write)?;
-        window
-            .shared
-            .memory
-            .store_u64(window.offset, value)
-            .map_err(|_| DmaFault::Misaligned { iova })
     }
 }
 
