@@ -7,7 +7,7 @@ use auk_driver::{
     Command, Device, DeviceMemory, DmaBuffer, Error, IoQueue, LoadedProgram, QueueOptions, Ticket,
 };
 
-use super::digits::{LAYERS, PIXELS};
+use super::digits::{COUNT, LAYERS, PIXELS, pixels};
 
 /// Images of one batch.
 pub(super) const BATCH: usize = 16;
@@ -97,4 +97,10 @@ impl Network {
         }
         Ok(outputs)
     }
+}
+
+/// The pixels of a batch; the last one may be short.
+pub(super) fn batch_pixels(batch: usize) -> &'static [u8] {
+    let first = batch * BATCH;
+    pixels(first, BATCH.min(COUNT - first))
 }

@@ -5,8 +5,10 @@
 mod digits;
 mod job;
 mod play;
+mod recovery;
 mod reference;
 mod show;
+mod stage;
 mod summary;
 
 use std::path::{Path, PathBuf};
@@ -21,8 +23,9 @@ use auk_sim::host::{Host, SimulatedHost};
 use crate::failure::FOUND_WRONG;
 use crate::output::{self, Cell, Fields, Screen, Tone};
 use crate::signals::Stop;
-use play::{Ending, Stage};
+use play::Ending;
 use show::Show;
+use stage::Stage;
 use summary::Summary;
 
 pub(crate) const EXAMPLES: &str = "\
