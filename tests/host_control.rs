@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use auk_sim::host::SimulatedHost;
 use auk_sim::inject::{self, CONTROL_SOCKET, Injection, SendError, Verb};
-use host_support::{DEADLINE, read, small_host, wait_for};
+use host_support::{DEADLINE, read, scratch, small_host, wait_for};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 
 fn connect(root: &Path) -> UnixStream {
@@ -51,7 +51,7 @@ fn corrected(host: &SimulatedHost) -> u32 {
 
 #[test]
 fn the_client_and_the_host_agree() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 1, 1);
     let send = |target: &str, verb| inject::send(root.path(), &injection(target, verb), DEADLINE);
     send("0000:01:00.0", Verb::EccCe { count: 5 }).unwrap();
@@ -83,7 +83,7 @@ fn the_client_and_the_host_agree() {
 
 #[test]
 fn a_refusal_says_what_would_have_been_right() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let _host = small_host(root.path(), 1, 0);
     for (request, hint) in [
         (
@@ -139,7 +139,7 @@ fn a_refusal_says_what_would_have_been_right() {
 
 #[test]
 fn bytes_that_are_no_text_are_refused() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let _host = small_host(root.path(), 1, 0);
     let answer = ask(root.path(), b"\xff\xfe\x00{\n");
     assert!(answer.contains("error"), "{answer}");
@@ -148,7 +148,7 @@ fn bytes_that_are_no_text_are_refused() {
 
 #[test]
 fn a_line_without_an_end_is_cut_off() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let _host = small_host(root.path(), 1, 0);
     let mut stream = connect(root.path());
     // The host may hang up before it has all of it.
@@ -161,7 +161,7 @@ fn a_line_without_an_end_is_cut_off() {
 
 #[test]
 fn half_a_line_and_then_nothing_does_no_harm() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 1, 0);
     let mut stream = connect(root.path());
     stream
@@ -176,7 +176,7 @@ fn half_a_line_and_then_nothing_does_no_harm() {
 
 #[test]
 fn many_requests_in_one_write_are_answered_in_order() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 1, 0);
     let mut stream = connect(root.path());
     stream
@@ -197,7 +197,7 @@ fn many_requests_in_one_write_are_answered_in_order() {
 
 #[test]
 fn clients_that_say_nothing_hold_nobody_up() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 1, 0);
     let mut silent: Vec<UnixStream> = (0..50).map(|_| connect(root.path())).collect();
     for stream in &mut silent {
@@ -215,7 +215,7 @@ fn clients_that_say_nothing_hold_nobody_up() {
 
 #[test]
 fn more_clients_than_the_host_takes_are_told_so_and_the_host_recovers() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let _host = small_host(root.path(), 1, 0);
     let crowd: Vec<UnixStream> = (0..64).map(|_| connect(root.path())).collect();
     let mut one_more = connect(root.path());
@@ -234,7 +234,7 @@ fn more_clients_than_the_host_takes_are_told_so_and_the_host_recovers() {
 
 #[test]
 fn a_client_that_sends_a_byte_now_and_then_does_not_keep_the_host_from_stopping() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 1, 0);
     let mut stream = connect(root.path());
     let trickle = std::thread::spawn(move || {
@@ -252,7 +252,7 @@ fn a_client_that_sends_a_byte_now_and_then_does_not_keep_the_host_from_stopping(
 
 #[test]
 fn a_client_that_never_reads_its_answers_is_dropped() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let _host = small_host(root.path(), 1, 0);
     let mut deaf = connect(root.path());
     deaf.set_write_timeout(Some(Duration::from_millis(200)))
@@ -267,7 +267,7 @@ fn a_client_that_never_reads_its_answers_is_dropped() {
 
 #[test]
 fn without_a_host_the_client_says_where_it_looked() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let request = injection("eth0", Verb::EccUe);
     let error = inject::send(root.path(), &request, DEADLINE).unwrap_err();
     assert!(matches!(error, SendError::NoHost { .. }));
@@ -280,7 +280,7 @@ fn without_a_host_the_client_says_where_it_looked() {
 
 #[test]
 fn a_host_that_does_not_answer_is_given_up_on() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let socket = root.path().join(CONTROL_SOCKET);
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
     // A listener that takes nobody, with a queue of one.
@@ -309,7 +309,7 @@ fn a_host_that_does_not_answer_is_given_up_on() {
 
 #[test]
 fn an_answer_that_is_none_is_not_taken_for_one() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let socket = root.path().join(CONTROL_SOCKET);
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -335,7 +335,7 @@ fn an_answer_that_is_none_is_not_taken_for_one() {
 
 #[test]
 fn the_tree_shows_a_fault_as_soon_as_it_is_answered() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let _host = small_host(root.path(), 1, 1);
     let chip = "sys/bus/pci/devices/0000:01:00.0";
     for lanes in [4, 1, 8] {

@@ -14,7 +14,7 @@ use auk_asic::config::dvsec;
 use auk_asic::vitals::{BODY, VitalSigns};
 use auk_sim::host::{Host, HostError, MAX_DEVICES};
 use auk_sim::inject::{Injection, Verb};
-use host_support::{DEADLINE, read, small_host, wait_for};
+use host_support::{DEADLINE, read, scratch, small_host, wait_for};
 use zerocopy::FromBytes;
 
 fn entries(root: &Path) -> Vec<PathBuf> {
@@ -59,7 +59,7 @@ fn a_stopped_host_leaves_no_file_no_thread_and_no_memory() {
         assert!(status.success());
         return;
     }
-    let parent = tempfile::tempdir().unwrap();
+    let parent = scratch();
     let root = parent.path().join("host");
     let host = small_host(&root, 3, 3);
     let client = std::os::unix::net::UnixStream::connect(&host.chips()[0].socket).unwrap();
@@ -78,7 +78,7 @@ fn a_stopped_host_leaves_no_file_no_thread_and_no_memory() {
 
 #[test]
 fn what_others_put_beside_the_host_stays() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 1, 0);
     let agent = root.path().join("run/auk/agent.sock");
     let _listener = UnixListener::bind(&agent).unwrap();
@@ -89,7 +89,7 @@ fn what_others_put_beside_the_host_stays() {
 
 #[test]
 fn a_directory_with_something_else_in_it_is_refused_and_left_alone() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     fs::write(root.path().join("thesis.tex"), "ten years").unwrap();
     let error = Host::builder(root.path()).chips(1).start().unwrap_err();
     assert!(matches!(&error, HostError::NotEmpty { found, .. } if found == "thesis.tex"));
@@ -99,7 +99,7 @@ fn a_directory_with_something_else_in_it_is_refused_and_left_alone() {
 
 #[test]
 fn a_marker_that_no_host_signed_is_no_marker() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let marker = root.path().join("run/auk/sim/host");
     fs::create_dir_all(marker.parent().unwrap()).unwrap();
     fs::create_dir_all(root.path().join("sys/precious")).unwrap();
@@ -111,7 +111,7 @@ fn a_marker_that_no_host_signed_is_no_marker() {
 
 #[test]
 fn a_directory_has_one_host_at_a_time() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let first = small_host(root.path(), 1, 0);
     let error = Host::builder(root.path()).chips(1).start().unwrap_err();
     let HostError::InUse { pid, .. } = &error else {
@@ -127,7 +127,7 @@ fn a_directory_has_one_host_at_a_time() {
 
 #[test]
 fn of_many_who_start_at_once_one_gets_the_directory() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     for _ in 0..5 {
         let results: Vec<_> = std::thread::scope(|scope| {
             let start = || Host::builder(root.path()).nics(1).start();
@@ -144,7 +144,7 @@ fn of_many_who_start_at_once_one_gets_the_directory() {
 
 #[test]
 fn what_a_dead_host_left_is_replaced() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     // What is left after kill -9: a tree, sockets, a marker that nobody locks.
     let sockets = root.path().join("run/auk/sim");
     fs::create_dir_all(&sockets).unwrap();
@@ -166,7 +166,7 @@ fn what_a_dead_host_left_is_replaced() {
 
 #[test]
 fn too_many_devices_are_refused_before_anything_is_made() {
-    let parent = tempfile::tempdir().unwrap();
+    let parent = scratch();
     let root = parent.path().join("host");
     for (chips, nics, what) in [(MAX_DEVICES + 1, 0, "chips"), (0, MAX_DEVICES + 1, "NICs")] {
         let error = Host::builder(&root)
@@ -181,7 +181,7 @@ fn too_many_devices_are_refused_before_anything_is_made() {
 
 #[test]
 fn a_root_that_cannot_be_made_is_an_error_that_names_it() {
-    let parent = tempfile::tempdir().unwrap();
+    let parent = scratch();
     let file = parent.path().join("file");
     fs::write(&file, "").unwrap();
     for root in [file.clone(), file.join("below")] {
@@ -192,7 +192,7 @@ fn a_root_that_cannot_be_made_is_an_error_that_names_it() {
 
 #[test]
 fn a_root_longer_than_a_socket_address_works() {
-    let parent = tempfile::tempdir().unwrap();
+    let parent = scratch();
     let root = parent
         .path()
         .join("a-directory-with-a-long-name/".repeat(6));
@@ -212,7 +212,7 @@ fn a_root_longer_than_a_socket_address_works() {
 
 #[test]
 fn a_descriptor_of_config_stays_live() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 1, 0);
     let config = File::open(root.path().join("sys/bus/pci/devices/0000:01:00.0/config")).unwrap();
     assert_eq!(config.metadata().unwrap().len(), 4096);
@@ -232,7 +232,7 @@ fn a_descriptor_of_config_stays_live() {
 
 #[test]
 fn a_reader_of_the_vital_signs_never_sees_half_a_change() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 1, 0);
     let config = File::open(root.path().join("sys/bus/pci/devices/0000:01:00.0/config")).unwrap();
     let at = u64::from(dvsec::OFFSET + BODY);
@@ -286,7 +286,7 @@ fn an_idle_host_does_not_spin() {
         assert!(status.success());
         return;
     }
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let begun = Instant::now();
     let host = Host::builder(root.path()).chips(8).nics(8).start().unwrap();
     let started = begun.elapsed();

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use auk_sim::inject::{Injection, Verb};
-use host_support::{read, small_host, wait_for};
+use host_support::{read, scratch, small_host, wait_for};
 
 const DEVICES: &str = "sys/bus/pci/devices";
 
@@ -29,7 +29,7 @@ fn names(directory: &Path) -> Vec<String> {
 
 #[test]
 fn devices_hang_below_ports_and_every_link_leads_somewhere() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let _host = small_host(root.path(), 2, 2);
     assert_eq!(
         names(&root.path().join(DEVICES)),
@@ -82,7 +82,7 @@ fn follow_all_links(root: &Path) -> usize {
 
 #[test]
 fn texts_are_those_of_a_kernel() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let _host = small_host(root.path(), 1, 1);
     let chip = |name: &str| read(root.path(), &format!("{DEVICES}/0000:01:00.0/{name}"));
     for (name, text) in [
@@ -159,7 +159,7 @@ fn texts_are_those_of_a_kernel() {
 /// ours has the same form there.
 #[test]
 fn files_have_the_form_that_this_machines_kernel_gives_them() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let _host = small_host(root.path(), 1, 1);
     let mut compared = 0;
     for (ours, theirs) in [
@@ -196,6 +196,7 @@ fn files_have_the_form_that_this_machines_kernel_gives_them() {
             }
         }
     }
+    assert!(compared > 0, "this machine shows no sysfs to compare with");
     eprintln!("{compared} files compared with this machine's kernel");
 }
 
@@ -238,7 +239,7 @@ fn shape(name: &str, text: &str) -> Vec<Vec<&'static str>> {
 
 #[test]
 fn modes_are_those_of_sysfs() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let _host = small_host(root.path(), 1, 0);
     for (name, mode) in [
         ("vendor", 0o444),
@@ -255,7 +256,7 @@ fn modes_are_those_of_sysfs() {
 
 #[test]
 fn a_narrower_link_shows_at_both_ends_and_heals() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 1, 1);
     for (target, port, lanes, most) in [
         ("0000:01:00.0", "0000:00:01.0", 2, 8),
@@ -283,7 +284,7 @@ fn a_narrower_link_shows_at_both_ends_and_heals() {
 
 #[test]
 fn a_carrier_that_flaps_is_counted_each_time() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 0, 2);
     let nic = |name: &str| read(root.path(), &format!("sys/class/net/eth1/{name}"));
     let flap = |count, down_ms| Verb::CarrierFlap { count, down_ms };
@@ -298,7 +299,7 @@ fn a_carrier_that_flaps_is_counted_each_time() {
     );
     assert_eq!(nic("carrier_down_count"), "1\n");
 
-    let host_2 = tempfile::tempdir().unwrap();
+    let host_2 = scratch();
     let second = small_host(host_2.path(), 0, 1);
     inject(&second, "0000:41:00.0", flap(3, 1));
     let nic = |name: &str| read(host_2.path(), &format!("sys/class/net/eth0/{name}"));
@@ -322,7 +323,7 @@ fn a_carrier_that_flaps_is_counted_each_time() {
 
 #[test]
 fn sockets_are_where_the_contract_says() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 2, 0);
     for name in ["0000:01:00.0.sock", "0000:02:00.0.sock", "control.sock"] {
         let path = root.path().join("run/auk/sim").join(name);
@@ -340,7 +341,7 @@ fn sockets_are_where_the_contract_says() {
 
 #[test]
 fn sixty_four_chips_and_nics_have_addresses_of_their_own() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let host = small_host(root.path(), 64, 64);
     let functions = names(&root.path().join(DEVICES));
     assert_eq!(functions.len(), 256);
@@ -356,4 +357,46 @@ fn sixty_four_chips_and_nics_have_addresses_of_their_own() {
         assert_eq!(config[0x0E], 0x81, "{function}");
     }
     assert_eq!(follow_all_links(root.path()), 256 * 6 + 64 * 3);
+}
+
+const MANUAL: &str = include_str!("../docs/simulator.md");
+
+/// The words in backticks in the first column of the table after a marker.
+fn first_column(marker: &str) -> Vec<&'static str> {
+    let after = MANUAL.split(&format!("<!-- {marker} -->")).nth(1).unwrap();
+    let rows = after.trim_start().lines().skip(2);
+    rows.take_while(|row| row.starts_with('|'))
+        .map(|row| row.split('|').nth(1).unwrap())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect()
+}
+
+#[test]
+fn the_manual_names_each_file_of_a_chip_and_no_other() {
+    let root = scratch();
+    let _host = small_host(root.path(), 1, 0);
+    let directory = root.path().join(DEVICES).join("0000:01:00.0");
+    let mut found = names(&directory);
+    found.retain(|name| name != "power");
+    let power = names(&directory.join("power"));
+    found.extend(power.iter().map(|name| format!("power/{name}")));
+    found.sort_unstable();
+    let mut named = first_column("files of a chip");
+    named.sort_unstable();
+    assert_eq!(found, named);
+}
+
+#[test]
+fn the_manual_names_places_that_exist_and_each_verb() {
+    let root = scratch();
+    let _host = small_host(root.path(), 1, 1);
+    for place in first_column("tree") {
+        let path = place
+            .replace("PORT", "0000:00:01.0")
+            .replace("BDF", "0000:01:00.0");
+        assert!(root.path().join(&path).exists(), "{path}");
+    }
+    for verb in Verb::NAMES {
+        assert!(MANUAL.contains(&format!("| `{verb}` |")), "{verb}");
+    }
 }

@@ -17,6 +17,11 @@ use auk_sim::host::{Host, SimulatedHost};
 /// Longest wait for anything; a wait that takes as long is a failure.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
+/// A directory for a tree: in memory where that can be had, because a host makes thousands of small files.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
 /// A host whose chips have little memory.
 pub fn small_host(root: &Path, chips: u64, nics: usize) -> SimulatedHost {
     let mut builder = Host::builder(root).nics(nics);

@@ -56,10 +56,10 @@ enum Fault {
         #[arg(value_name = "BDF")]
         target: String,
     },
-    /// A chip's link trains to another width
+    /// The PCIe link of a chip or a NIC trains to another width
     LinkWidth {
-        /// Address of the chip
-        #[arg(value_name = "BDF")]
+        /// Address of the chip, or address or interface of the NIC
+        #[arg(value_name = "BDF|INTERFACE")]
         target: String,
         /// How many lanes; as many as the slot has heals it
         #[arg(long, value_name = "N")]
