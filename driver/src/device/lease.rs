@@ -3,9 +3,11 @@
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -75,29 +77,60 @@ impl Lease {
         Ok(Self { _file: file })
     }
 
-    /// Who has the chip at `bdf`; `None` when nobody has.
+    /// Who has the chip at `bdf`; `None` when nobody has. Looks the lock up in the kernel's list and takes none itself, so
+    /// that looking makes nobody's open fail.
+    ///
+    /// The list leaves out processes of PID namespaces that this process does not see into: what they hold looks free.
     ///
     /// # Errors
-    /// [`Error::Lease`] when the file is there and cannot be read.
+    /// [`Error::Lease`] when the file is there and cannot be read, or `/proc/locks` cannot.
     pub fn holder(host: &Host, bdf: Bdf) -> Result<Option<Holder>, Error> {
         let path = host.lease_path(bdf);
-        let failed = |source| Error::Lease {
-            path: path.clone(),
-            source,
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Lease { path, source }
         };
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(failed(source)),
+            Err(source) => return Err(failed(&path)(source)),
         };
-        // A shared lock is enough to see whether somebody has the exclusive one, and two who look do not mistake each
-        // other for a holder.
-        match file.try_lock_shared() {
-            Ok(()) => Ok(None),
-            Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&file))),
-            Err(TryLockError::Error(source)) => Err(failed(source)),
-        }
+        let found = file.metadata().map_err(failed(&path))?;
+        let list = Path::new("/proc/locks");
+        let locks = fs::read_to_string(list).map_err(failed(list))?;
+        let said = read_holder(&file);
+        Ok(
+            locker(&locks, found.dev(), found.ino(), said.pid).map(|pid| {
+                if pid == said.pid {
+                    return said;
+                }
+                // It has the lock, and has not said so yet.
+                Holder {
+                    pid,
+                    comm: process_name(&pid.to_string()),
+                    since: 0,
+                }
+            }),
+        )
     }
+}
+
+/// Who has an exclusive flock on a file, by the list of proc_locks(5).
+///
+/// The device counts unless the process is the one that the file names: some file systems show another one to stat(2) than
+/// their locks have. An inode number alone says little, small ones are on every tmpfs.
+fn locker(locks: &str, device: u64, inode: u64, said: u32) -> Option<u32> {
+    let file = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
+    let any_device = format!(":{inode}");
+    locks.lines().find_map(|line| {
+        // Who waits for a lock has `->` in the second field, and so another class.
+        let mut fields = line.split_whitespace().skip(1);
+        let (class, _, mode) = (fields.next()?, fields.next()?, fields.next()?);
+        let pid = fields.next()?.parse().ok()?;
+        let locked = fields.next()?;
+        let same = locked == file || pid == said && locked.ends_with(&any_device);
+        (class == "FLOCK" && mode == "WRITE" && same).then_some(pid)
+    })
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -115,7 +148,7 @@ fn open(path: &Path) -> io::Result<File> {
 fn write_holder(mut file: &File) -> io::Result<()> {
     let holder = Holder {
         pid: std::process::id(),
-        comm: process_name(),
+        comm: process_name("self"),
         since: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
@@ -137,9 +170,9 @@ fn read_holder(file: &File) -> Holder {
     })
 }
 
-/// The name of this process, as proc(5) has it.
-fn process_name() -> String {
-    fs::read_to_string(PathBuf::from("/proc/self/comm"))
+/// The name of a process, as proc(5) has it.
+fn process_name(process: &str) -> String {
+    fs::read_to_string(format!("/proc/{process}/comm"))
         .map(|name| name.trim().to_owned())
         .unwrap_or_default()
 }
@@ -184,12 +217,51 @@ mod tests {
         let _lease = Lease::acquire(&host, bdf).unwrap();
         fs::write(host.lease_path(bdf), "\u{1b}[31m").unwrap();
         let holder = Lease::holder(&host, bdf).unwrap().unwrap();
-        assert_eq!(holder.pid, 0);
+        assert_eq!(holder.pid, std::process::id());
         let evil = Holder {
             pid: 7,
             comm: "\u{1b}[31m".into(),
             since: 0,
         };
         assert_eq!(evil.to_string(), "process 7 (?[31m)");
+    }
+
+    const LOCKS: &str = "1: POSIX  ADVISORY  WRITE 310 00:15:99 0 EOF\n\
+                         2: FLOCK  ADVISORY  WRITE 4711 08:01:12345 0 EOF\n\
+                         2: -> FLOCK  ADVISORY  WRITE 4712 08:01:12345 0 EOF\n\
+                         3: FLOCK  ADVISORY  READ 4713 08:01:777 0 EOF\n";
+
+    #[test]
+    fn an_exclusive_lock_is_found_by_device_and_inode() {
+        let device = nix::sys::stat::makedev(8, 1);
+        assert_eq!(locker(LOCKS, device, 12345, 0), Some(4711));
+        assert_eq!(locker(LOCKS, device, 777, 4713), None);
+        assert_eq!(locker(LOCKS, device, 99, 310), None);
+        assert_eq!(locker("nonsense\n\n1: FLOCK", device, 99, 310), None);
+    }
+
+    #[test]
+    fn the_process_that_the_file_names_is_found_by_inode_alone() {
+        let other = nix::sys::stat::makedev(0, 40);
+        assert_eq!(locker(LOCKS, other, 12345, 4711), Some(4711));
+        assert_eq!(locker(LOCKS, other, 12345, 4712), None);
+        assert_eq!(locker(LOCKS, other, 2345, 4711), None);
+    }
+
+    #[test]
+    fn looking_never_makes_an_open_fail() {
+        let (_dir, host, bdf) = host();
+        drop(Lease::acquire(&host, bdf).unwrap());
+        let looks = std::sync::atomic::AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while looks.load(std::sync::atomic::Ordering::Relaxed) {
+                    Lease::holder(&host, bdf).unwrap();
+                }
+            });
+            let taken = (0..500).all(|_| Lease::acquire(&host, bdf).is_ok());
+            looks.store(false, std::sync::atomic::Ordering::Relaxed);
+            assert!(taken);
+        });
     }
 }
