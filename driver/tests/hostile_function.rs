@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::ops::RangeInclusive;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use auk_asic::ident::{MODEL_VERSION, Model, ident_register};
 use auk_driver::bus::{
     BusError, DmaRange, DmaTarget, Function, IrqInfo, Region, RegionInfo, RegionMmap,
 };
-use auk_driver::{Device, Error, OpenOptions};
+use auk_driver::{Device, DmaSpace, Error, OpenOptions};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use proptest::prelude::*;
@@ -31,20 +32,41 @@ struct Fake {
     config: Mutex<Words>,
     bar0: u64,
     doorbells: Arc<OwnedFd>,
+    target: Arc<Anything>,
+    /// From the write that enables the admin queue on, the function no longer answers.
+    stalls: bool,
+    stalled: AtomicBool,
 }
 
 impl Fake {
     fn new(registers: Words, rest: u32, bar0: u64) -> Arc<Self> {
+        Arc::new(Self::on(Arc::default(), registers, rest, bar0))
+    }
+
+    fn on(target: Arc<Anything>, registers: Words, rest: u32, bar0: u64) -> Self {
         let flags = MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_CLOEXEC;
         let file = File::from(memfd_create("bar0", flags).unwrap());
         file.set_len(bar0).unwrap();
         fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
-        Arc::new(Self {
+        Self {
             registers,
             rest,
             config: Mutex::new(Words::from([(0, ident_register(Model::Silicon))])),
             bar0,
             doorbells: Arc::new(file.into()),
+            target,
+            stalls: false,
+            stalled: AtomicBool::new(false),
+        }
+    }
+
+    fn answers(&self) -> Result<(), BusError> {
+        if !self.stalled.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(BusError::TimedOut {
+            what: "writing a region".to_owned(),
+            milliseconds: 1,
         })
     }
 }
@@ -89,8 +111,10 @@ impl Function for Fake {
             let bytes = data.iter().rev();
             let word = bytes.fold(0, |word, byte| word << 8 | u32::from(*byte));
             self.config.lock().unwrap().insert(offset, word);
+        } else if self.stalls && offset == bar0::CONTROL.offset && data != [0; 4] {
+            self.stalled.store(true, Ordering::Relaxed);
         }
-        Ok(())
+        self.answers()
     }
 
     fn interrupts(&self) -> Result<IrqInfo, BusError> {
@@ -110,15 +134,20 @@ impl Function for Fake {
     }
 
     fn reset(&self) -> Result<(), BusError> {
-        Ok(())
+        self.answers()
     }
 
     fn dma(&self) -> Arc<dyn DmaTarget> {
-        Arc::new(Anything)
+        let target: Arc<dyn DmaTarget> = self.target.clone();
+        target
     }
 }
 
-struct Anything;
+/// Takes whatever is mapped, and counts it.
+#[derive(Default)]
+struct Anything {
+    mapped: AtomicUsize,
+}
 
 impl DmaTarget for Anything {
     fn ranges(&self) -> Result<Vec<RangeInclusive<u64>>, BusError> {
@@ -130,10 +159,12 @@ impl DmaTarget for Anything {
     }
 
     fn map(&self, _: &DmaRange<'_>) -> Result<(), BusError> {
+        self.mapped.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     fn unmap(&self, _: u64, size: u64) -> Result<u64, BusError> {
+        self.mapped.fetch_sub(1, Ordering::Relaxed);
         Ok(size)
     }
 }
@@ -205,6 +236,38 @@ fn a_bar_without_room_for_its_doorbells_is_refused() {
     let function = Fake::new(plausible(), 0, 0x41000);
     let error = Device::from_function(function, &OpenOptions::default()).expect_err("too small");
     assert!(matches!(error, Error::Malformed { .. }), "{error}");
+}
+
+#[test]
+fn rings_that_a_chip_may_have_been_given_are_never_used_again() {
+    let space = DmaSpace::new();
+    let options = OpenOptions::default().space(&space);
+    let mut registers = plausible();
+    registers.insert(bar0::STATUS.offset, 4 << 8);
+    let mut function = Fake::on(Arc::default(), registers, 0, bar0::SIZE);
+    function.stalls = true;
+    let error = Device::from_function(Arc::new(function), &options).expect_err("it stalls");
+    assert!(matches!(error, Error::Disconnected { .. }), "{error}");
+    assert_ne!(space.usage().used, 0);
+}
+
+#[test]
+fn a_function_that_cannot_attach_unmaps_nothing_for_those_that_share_its_target() {
+    let space = DmaSpace::new();
+    let target: Arc<Anything> = Arc::default();
+    // More than the 32 bits below can reach.
+    let _buffers: Vec<_> = (0..5).map(|_| space.alloc(1 << 30).unwrap()).collect();
+    space.attach(target.clone(), u64::MAX).unwrap();
+    let mapped = target.mapped.load(Ordering::Relaxed);
+
+    let mut registers = plausible();
+    let dma = CapDma::new().with_address_bits(32);
+    registers.insert(bar0::CAP_DMA.offset, dma.into_bits());
+    let function = Fake::on(target.clone(), registers, 0, bar0::SIZE);
+    let options = OpenOptions::default().space(&space);
+    let error = Device::from_function(Arc::new(function), &options).expect_err("out of reach");
+    assert!(matches!(error, Error::Dma { .. }), "{error}");
+    assert_eq!(target.mapped.load(Ordering::Relaxed), mapped);
 }
 
 proptest! {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use auk_asic::Status;
 use auk_asic::admin::{AdminCommand, MAX_ASYNC_EVENTS};
 use auk_asic::bar0::{self, AdminQueue, MAX_DEPTH_LOG2};
 use auk_asic::event::{Event, EventResult};
@@ -22,7 +23,7 @@ const _: () = assert!(DEPTH_LOG2 <= MAX_DEPTH_LOG2);
 /// Events that are kept for `next_event`; older ones are dropped and counted. The chip's own log holds as many.
 const MOST_EVENTS: usize = auk_asic::log::EVENT_LOG_ENTRIES;
 
-/// The admin queue of one life of the device. Its lock is held to submit and to look, never to wait.
+/// The admin queue of one life of the device. Its lock is held to submit and to look, never to wait or to wake the chip.
 #[derive(Debug)]
 pub(super) struct Admin {
     life: Life,
@@ -80,13 +81,9 @@ impl Admin {
         ]
     }
 
-    fn submit(
-        &mut self,
-        inner: &Inner,
-        command: AdminCommand,
-        hold: Option<DmaBuffer>,
-    ) -> Result<Token, Error> {
-        let token = self.pair.push(&command.encode(), hold).map_err(
+    /// Writes a command; the chip learns of it, and is woken, by [`Inner::submit_admin`].
+    fn push(&mut self, command: AdminCommand, hold: Option<DmaBuffer>) -> Result<Token, Error> {
+        self.pair.push(&command.encode(), hold).map_err(
             |Full {
                  in_flight,
                  uncollected,
@@ -95,11 +92,7 @@ impl Admin {
                 in_flight,
                 uncollected,
             },
-        )?;
-        if self.pair.publish() {
-            inner.kick(0)?;
-        }
-        Ok(token)
+        )
     }
 
     /// Takes all completions off the ring and sorts them: events to their list, abandoned outcomes away.
@@ -123,7 +116,12 @@ impl Admin {
     }
 
     fn note_event(&mut self, inner: &Inner, outcome: Ended) {
-        let Ended::Completed { result, .. } = outcome else {
+        // A request that failed brought no event.
+        let Ended::Completed {
+            status: Status::Success,
+            result,
+        } = outcome
+        else {
             return;
         };
         let result = EventResult::from_bits(result);
@@ -146,13 +144,9 @@ impl Admin {
         }
     }
 
-    /// Asks for as many events as the chip lets outstanding.
-    pub(super) fn request_events(&mut self, inner: &Inner) -> Result<(), Error> {
-        while self.requests.len() < MAX_ASYNC_EVENTS {
-            let token = self.submit(inner, AdminCommand::AsyncEvent, None)?;
-            self.requests.push(token);
-        }
-        Ok(())
+    /// Whether fewer events are asked for than the chip lets outstanding.
+    pub(super) const fn lacks_requests(&self) -> bool {
+        self.requests.len() < MAX_ASYNC_EVENTS
     }
 
     pub(super) fn pop_event(&mut self) -> Option<DeviceEvent> {
@@ -181,12 +175,16 @@ impl Inner {
         what: &'static str,
         deadline: Deadline,
     ) -> Result<u64, Error> {
-        let token = self.with_admin(|admin| {
+        let (token, woken) = self.submit_admin(|admin| {
             if admin.life != life {
                 return Err(self.stale("handle"));
             }
-            admin.submit(self, command, hold)
+            admin.push(command, hold)
         })?;
+        if let Err(error) = woken {
+            self.abandon(life, token);
+            return Err(error);
+        }
         let mut watch = Watch::new(self, what, deadline);
         loop {
             if self.life() != life {
@@ -202,13 +200,54 @@ impl Inner {
                 Err(Pending::Running) => {}
             }
             if let Err(error) = watch.pause() {
-                // Its memory stays with it; only its outcome is of no more interest.
-                let _ = self.with_admin(|admin| {
-                    admin.abandoned.push(token);
-                    Ok(())
-                });
+                self.abandon(life, token);
                 return Err(error);
             }
+        }
+    }
+
+    /// Asks for as many events as the chip lets outstanding.
+    pub(super) fn request_events(&self) -> Result<(), Error> {
+        let ((), woken) = self.submit_admin(|admin| {
+            while admin.lacks_requests() {
+                let token = admin.push(AdminCommand::AsyncEvent, None)?;
+                admin.requests.push(token);
+            }
+            Ok(())
+        })?;
+        woken
+    }
+
+    /// Has `push` write commands, tells the chip, and wakes it if it sleeps: that may take its time, and so is done without
+    /// the lock. How the waking went is told beside what was submitted; if it failed, the next submission tries again.
+    fn submit_admin<T>(
+        &self,
+        push: impl FnOnce(&mut Admin) -> Result<T, Error>,
+    ) -> Result<(T, Result<(), Error>), Error> {
+        let (pushed, asleep) = self.with_admin(|admin| {
+            let pushed = push(admin);
+            Ok((pushed, admin.pair.publish().then_some(admin.life)))
+        })?;
+        let woken = match asleep {
+            Some(life) => self.wake_admin(life),
+            None => Ok(()),
+        };
+        Ok((pushed?, woken))
+    }
+
+    #[cold]
+    fn wake_admin(&self, life: Life) -> Result<(), Error> {
+        let kicked = self.kick(0);
+        if let Some(admin) = self.admin().as_mut().filter(|admin| admin.life == life) {
+            admin.pair.kicked(kicked.is_ok());
+        }
+        kicked
+    }
+
+    /// Nobody waits for the command any more. Its memory stays with it; only its outcome is of no interest.
+    fn abandon(&self, life: Life, token: Token) {
+        if let Some(admin) = self.admin().as_mut().filter(|admin| admin.life == life) {
+            admin.abandoned.push(token);
         }
     }
 
@@ -235,7 +274,7 @@ impl Inner {
     pub(crate) fn outcome(&self, what: &'static str, ended: Ended) -> Result<u64, Error> {
         match ended {
             Ended::Completed {
-                status: auk_asic::Status::Success,
+                status: Status::Success,
                 result,
             } => Ok(result),
             Ended::Completed { status, .. } => Err(Error::Command {

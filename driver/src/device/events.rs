@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use auk_asic::State;
 use auk_asic::event::Event;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
@@ -29,15 +30,25 @@ impl Device {
     pub fn next_event(&self, deadline: impl Into<Deadline>) -> Result<Option<DeviceEvent>, Error> {
         let inner = &*self.inner;
         let mut watch = Watch::new(inner, "waiting for an event", deadline.into());
+        let mut requested = false;
         loop {
-            let (found, arrived) = inner.with_admin(|admin| {
+            let (found, lacks, arrived) = inner.with_admin(|admin| {
                 admin.reap(inner)?;
                 let found = admin.pop_event();
-                Ok((found, found.is_none() && admin.pair.arm()))
+                let arrived = found.is_none() && admin.pair.arm();
+                Ok((found, admin.lacks_requests(), arrived))
             })?;
             if found.is_some() {
-                inner.with_admin(|admin| admin.request_events(inner))?;
+                if lacks && let Err(error) = inner.request_events() {
+                    // The event is not lost for it; the next call tries again, and tells.
+                    tracing::debug!(%error, "asking for the next events");
+                }
                 return Ok(found);
+            }
+            // Requests that the chip failed are made again, once a call: it may fail them again. The loader has no events.
+            if lacks && !requested && inner.state()? == State::Running {
+                requested = true;
+                inner.request_events()?;
             }
             match watch.look() {
                 Ok(_) => {}

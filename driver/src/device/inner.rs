@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use auk_asic::Malformed;
 use auk_asic::admin::{AdminCommand, Identify};
@@ -17,7 +17,7 @@ use super::capabilities::Capabilities;
 use super::lease::Lease;
 use super::memory::Allocation;
 use super::program::Loaded;
-use crate::bus::{BusError, Function, Region};
+use crate::bus::{BusError, DmaTarget, Function, Region};
 use crate::deadline::Deadline;
 use crate::dma::{DmaBuffer, DmaSpace};
 use crate::error::Error;
@@ -73,6 +73,8 @@ pub(crate) struct Inner {
     pub(crate) function: Arc<dyn Function>,
     pub(crate) capabilities: Capabilities,
     pub(crate) space: DmaSpace,
+    /// What was attached to the space, once that has succeeded.
+    pub(super) attached: OnceLock<Arc<dyn DmaTarget>>,
     /// Vector 0, for the admin queue and events, then one per I/O queue; empty when the bus has no interrupts.
     vectors: Vec<EventFd>,
     life: AtomicU32,
@@ -156,7 +158,7 @@ pub(super) struct Parts {
 }
 
 impl Inner {
-    /// A device that has been looked at and attached, and not yet brought up.
+    /// A device that has been looked at, and neither attached nor brought up yet.
     pub(super) fn new(parts: Parts) -> Result<Self, Error> {
         let vectors = vectors(&parts)?;
         Ok(Self {
@@ -164,6 +166,7 @@ impl Inner {
             function: parts.function,
             capabilities: parts.capabilities,
             space: parts.space,
+            attached: OnceLock::new(),
             vectors,
             life: AtomicU32::new(1),
             admin: Mutex::new(None),
@@ -176,6 +179,15 @@ impl Inner {
             listed: parts.listed,
             _lease: parts.lease,
         })
+    }
+
+    /// Lets the function reach the space's memory, up to the address `last`.
+    pub(super) fn attach(&self, last: u64) -> Result<(), Error> {
+        let target = self.function.dma();
+        self.space.attach(Arc::clone(&target), last)?;
+        // A device attaches once, when it is opened.
+        let _ = self.attached.set(target);
+        Ok(())
     }
 
     pub(crate) fn read_register(&self, register: Register) -> Result<u32, Error> {

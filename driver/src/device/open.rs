@@ -142,7 +142,6 @@ fn bring_in(
         }));
     }
     let space = options.space.clone().unwrap_or_default();
-    let target = function.dma();
     let last = capabilities.last_address();
     let inner = Arc::new(Inner::new(Parts {
         name,
@@ -154,7 +153,7 @@ fn bring_in(
         lease,
     })?);
     // From here on an error drops `inner`, which stops the chip and detaches it.
-    inner.space.attach(target, last)?;
+    inner.attach(last)?;
     let settled = inner.settle(deadline)?;
     let device = Device { inner };
     // The reset at open has ended all DMA of a former life.
@@ -189,8 +188,13 @@ impl Inner {
             self.write_register(register, value)?;
         }
         let ready = Deadline::after(self.capabilities.timeouts().ready.min(deadline.remaining()));
-        self.write_register(bar0::CONTROL, Control::new().with_enable(true).into_bits())?;
-        // From here on the chip may write the rings.
+        if let Err(error) =
+            self.write_register(bar0::CONTROL, Control::new().with_enable(true).into_bits())
+        {
+            // The write may have arrived all the same, and the chip may write the rings.
+            self.keep_until_reset(admin);
+            return Err(error);
+        }
         *self.admin() = Some(admin);
         let status = self.wait_status("the admin queue's start", ready, |status| {
             status.ready() || status.faulted()
@@ -200,7 +204,10 @@ impl Inner {
         }
         let identity = self.identify(deadline)?;
         self.set_identity(Some(identity));
-        self.with_admin(|admin| admin.request_events(self))
+        if self.state()? == State::Running {
+            self.request_events()?;
+        }
+        Ok(())
     }
 
     fn identify(&self, deadline: Deadline) -> Result<auk_asic::admin::Identify, Error> {
@@ -310,6 +317,8 @@ impl Drop for Inner {
             std::mem::forget(kept);
             std::mem::forget(admin);
         }
-        self.space.detach(&self.function.dma());
+        if let Some(target) = self.attached.get() {
+            self.space.detach(target);
+        }
     }
 }

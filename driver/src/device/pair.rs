@@ -24,6 +24,8 @@ pub(crate) struct QueuePair<H> {
     parking: bool,
     /// The tail that the doorbell has.
     rung: u32,
+    /// The chip sleeps and no KICK has reached it yet.
+    kick_owed: bool,
     arm_sequence: u16,
 }
 
@@ -106,6 +108,7 @@ impl<H> QueuePair<H> {
             layout,
             parking,
             rung: 0,
+            kick_owed: false,
             arm_sequence: 0,
         })
     }
@@ -147,16 +150,23 @@ impl<H> QueuePair<H> {
         Ok(token)
     }
 
-    /// Rings the doorbell for what was pushed since the last time. Whether the chip must be woken by KICK.
+    /// Rings the doorbell for what was pushed since the last time. Whether the chip must be woken by KICK; it is so until
+    /// [`QueuePair::kicked`] hears that this went well.
     #[inline]
     #[must_use]
     pub(crate) fn publish(&mut self) -> bool {
         let tail = self.submissions.tail();
-        if tail == self.rung {
-            return false;
+        if tail != self.rung {
+            self.rung = tail;
+            self.kick_owed |= publish(&self.shared, tail, self.parking);
         }
-        self.rung = tail;
-        publish(&self.shared, tail, self.parking)
+        self.kick_owed
+    }
+
+    /// A KICK was tried.
+    #[cold]
+    pub(crate) fn kicked(&mut self, arrived: bool) {
+        self.kick_owed = !arrived;
     }
 
     /// Takes one completion off the ring and ends its command; `None` when there is none. Completions of no command
@@ -209,9 +219,10 @@ impl<H> QueuePair<H> {
         self.commands.in_flight()
     }
 
-    /// Ends all that runs as lost; what it keeps alive stays so until the pair is dropped or released.
+    /// Ends all that runs as lost; what it keeps alive stays so until the pair is dropped.
     pub(crate) fn lose_all(&mut self) {
         self.commands.lose_all();
+        self.kick_owed = false;
     }
 
     /// Completions that were of no command in flight, or not of this life of the queue.

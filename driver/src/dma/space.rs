@@ -45,17 +45,20 @@ pub(super) struct SpaceInner {
 }
 
 struct Layout {
-    targets: Vec<Arc<dyn DmaTarget>>,
-    /// Greatest address that every attached function can put on the bus.
-    last: u64,
+    targets: Vec<Attached>,
     iova: Ranges,
+}
+
+/// A target, and the attached functions whose DMA goes through it: it is mapped once for all of them.
+struct Attached {
+    target: Arc<dyn DmaTarget>,
+    functions: usize,
 }
 
 impl std::fmt::Debug for Layout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Layout")
             .field("targets", &self.targets.len())
-            .field("last", &self.last)
             .field("iova", &self.iova)
             .finish()
     }
@@ -75,7 +78,6 @@ impl DmaSpace {
             inner: Arc::new(SpaceInner {
                 layout: Mutex::new(Layout {
                     targets: Vec::new(),
-                    last: u64::MAX,
                     iova: Ranges::new([FIRST_IOVA..=u64::MAX]),
                 }),
                 arenas: RwLock::new(Vec::new()),
@@ -164,11 +166,12 @@ impl DmaSpace {
                 });
             }
         }
-        let joined = layout
-            .targets
-            .iter()
-            .any(|known| Arc::ptr_eq(known, &target));
-        if !joined {
+        let known = layout.targets.iter_mut();
+        let mut joined = known.filter(|known| Arc::ptr_eq(&known.target, &target));
+        if let Some(known) = joined.next() {
+            known.functions += 1;
+        } else {
+            drop(joined);
             let mut mapped: Vec<&Arc<Arena>> = Vec::new();
             for arena in &arenas {
                 if let Err(error) = map_for(&*target, arena) {
@@ -179,21 +182,32 @@ impl DmaSpace {
                 }
                 mapped.push(arena);
             }
-            layout.targets.push(target);
+            layout.targets.push(Attached {
+                target,
+                functions: 1,
+            });
         }
-        layout.last = layout.last.min(last);
         layout.iova.intersect(&allowed);
         Ok(())
     }
 
-    /// Detaches a function: everything is unmapped for it. Its DMA must have ended.
+    /// Detaches a function whose [`DmaSpace::attach`] has succeeded. Its DMA must have ended. With the last function of a
+    /// target everything is unmapped for that.
     pub fn detach(&self, target: &Arc<dyn DmaTarget>) {
         let mut layout = self.inner.layout();
-        let before = layout.targets.len();
-        layout.targets.retain(|known| !Arc::ptr_eq(known, target));
-        if layout.targets.len() == before {
+        let Some(index) = layout
+            .targets
+            .iter()
+            .position(|known| Arc::ptr_eq(&known.target, target))
+        else {
+            return;
+        };
+        let known = &mut layout.targets[index];
+        known.functions -= 1;
+        if known.functions > 0 {
             return;
         }
+        layout.targets.remove(index);
         for arena in self.inner.read_arenas().iter() {
             self.inner.unmap_for(&**target, arena);
         }
@@ -222,7 +236,7 @@ impl SpaceInner {
 
     /// A new arena, mapped for every target.
     fn grow(&self, layout: &mut Layout, bytes: u64) -> Result<Arc<Arena>, DmaError> {
-        for target in &layout.targets {
+        for Attached { target, .. } in &layout.targets {
             let left = target.mappings_left().map_err(|source| DmaError::Bus {
                 iova: 0,
                 length: bytes,
@@ -251,11 +265,11 @@ impl SpaceInner {
                 return Err(error);
             }
         };
-        for (index, target) in layout.targets.iter().enumerate() {
+        for (index, Attached { target, .. }) in layout.targets.iter().enumerate() {
             if let Err(error) = map_for(&**target, &arena) {
                 let clean = layout.targets[..index]
                     .iter()
-                    .all(|mapped| self.unmap_for(&**mapped, &arena));
+                    .all(|mapped| self.unmap_for(&*mapped.target, &arena));
                 if clean {
                     layout.iova.give(iova, bytes);
                 }
@@ -278,7 +292,7 @@ impl SpaceInner {
         });
         for arena in unused {
             let mut clean = true;
-            for target in &layout.targets {
+            for Attached { target, .. } in &layout.targets {
                 clean &= self.unmap_for(&**target, &arena);
             }
             if clean {
@@ -315,7 +329,7 @@ impl Drop for SpaceInner {
     fn drop(&mut self) {
         let targets = std::mem::take(&mut self.layout().targets);
         for arena in self.read_arenas().iter() {
-            for target in &targets {
+            for Attached { target, .. } in &targets {
                 self.unmap_for(&**target, arena);
             }
         }

@@ -105,6 +105,20 @@ fn many_small_buffers_are_one_mapping() {
 }
 
 #[test]
+fn a_shared_target_is_mapped_until_its_last_function_goes() {
+    let (space, target) = (DmaSpace::new(), Target::new(&[ALL]));
+    let _buffer = space.alloc(4096).unwrap();
+    let shared: Arc<dyn DmaTarget> = target.clone();
+    space.attach(target.clone(), u64::MAX).unwrap();
+    space.attach(target.clone(), u64::MAX).unwrap();
+    assert_eq!((target.count(), space.usage().mappings), (1, 1));
+    space.detach(&shared);
+    assert_eq!((target.count(), space.usage().mappings), (1, 1));
+    space.detach(&shared);
+    assert_eq!((target.count(), space.usage().mappings), (0, 0));
+}
+
+#[test]
 fn buffers_are_at_one_iova_for_all_and_avoid_every_hole() {
     let space = DmaSpace::new();
     let msi = 0xFEE0_0000..=0xFEEF_FFFFu64;

@@ -144,6 +144,8 @@ impl<'a> Command<'a> {
 
     /// Runs a matrix product on `rows` rows at `src`, with the parameter block at `params`
     /// ([`Gemm::params`](auk_asic::program::Gemm::params) says how it is laid out).
+    /// The output may overlap neither input nor parameters: the chip fails that as
+    /// [`InvalidField`](auk_asic::Status::InvalidField).
     #[must_use]
     pub fn gemm(
         program: &'a LoadedProgram,
@@ -162,7 +164,8 @@ impl<'a> Command<'a> {
     }
 
     /// Runs an embedding-bag sum: at `src` lie `bags + 1` 32-bit offsets, then `indices` 32-bit row numbers; at `table` the
-    /// f32 table; `dst` gets a row of f32 sums per bag.
+    /// f32 table; `dst` gets a row of f32 sums per bag. The sums may overlap neither of the others: the chip fails that as
+    /// [`InvalidField`](auk_asic::Status::InvalidField).
     #[must_use]
     pub fn embedding_sum(
         program: &'a LoadedProgram,

@@ -155,7 +155,7 @@ impl IoQueue {
         self.pair.as_ref().map_or(0, QueuePair::strays)
     }
 
-    /// Submits a command.
+    /// Submits a command. If the chip sleeps and cannot be woken, its wait says so, having tried again.
     ///
     /// # Errors
     /// [`Error::QueueFull`], [`Error::Invalid`], [`Error::Stale`] when something it names is of a former life of the
@@ -163,7 +163,8 @@ impl IoQueue {
     #[inline]
     pub fn submit(&mut self, command: &Command<'_>) -> Result<Ticket, Error> {
         let ticket = self.push(command)?;
-        self.ring()?;
+        // The command is the chip's from here on: an error would lose the ticket of what may yet run.
+        let _ = self.ring();
         Ok(ticket)
     }
 
@@ -187,7 +188,8 @@ impl IoQueue {
                 }
             }
         }
-        self.ring()?;
+        // As in `submit`.
+        let _ = self.ring();
         failed
     }
 
@@ -224,13 +226,22 @@ impl IoQueue {
     /// Rings the doorbell for what was pushed, if anything was.
     ///
     /// # Errors
-    /// What the bus says when a parked chip cannot be woken.
+    /// What the bus says when a parked chip cannot be woken; the next call tries again.
     #[inline]
     pub fn ring(&mut self) -> Result<(), Error> {
         if self.pair.as_mut().is_some_and(QueuePair::publish) {
-            return self.inner.kick(self.number.get());
+            return self.kick();
         }
         Ok(())
+    }
+
+    #[cold]
+    fn kick(&mut self) -> Result<(), Error> {
+        let kicked = self.inner.kick(self.number.get());
+        if let Some(pair) = &mut self.pair {
+            pair.kicked(kicked.is_ok());
+        }
+        kicked
     }
 
     /// Ends a command that is in flight. Afterwards its outcome is there: [`Aborted`](Status::Aborted), or whatever it was

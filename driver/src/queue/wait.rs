@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Cause, Command, Completion, IoQueue, Ticket};
 use crate::deadline::Deadline;
-use crate::device::Watch;
+use crate::device::{QueuePair, Watch};
 use crate::error::Error;
 use crate::ring::{Pending, Token};
 
@@ -44,8 +44,8 @@ impl IoQueue {
     #[inline]
     pub fn wait(&mut self, ticket: Ticket, deadline: impl Into<Deadline>) -> Result<u64, Error> {
         let token = self.token(ticket)?;
-        self.ring()?;
-        if let Some(outcome) = self.try_collect(token) {
+        let parked = self.pair.as_mut().is_some_and(QueuePair::publish);
+        if !parked && let Some(outcome) = self.try_collect(token) {
             return outcome;
         }
         self.wait_slowly(token, deadline.into(), false)
@@ -61,7 +61,6 @@ impl IoQueue {
         deadline: impl Into<Deadline>,
     ) -> Result<u64, Error> {
         let token = self.token(ticket)?;
-        self.ring()?;
         self.wait_slowly(token, deadline.into(), true)
     }
 
@@ -90,9 +89,7 @@ impl IoQueue {
     /// Makes the queue's eventfd readable at the next completion; true when one is there already, and nothing is to be
     /// waited for. For a poll loop of one's own on [`IoQueue::event_fd`].
     pub fn arm(&mut self) -> bool {
-        self.pair
-            .as_mut()
-            .is_some_and(crate::device::QueuePair::arm)
+        self.pair.as_mut().is_some_and(QueuePair::arm)
     }
 
     /// The eventfd of the queue's interrupt; `None` when the bus has no interrupts.
@@ -131,18 +128,17 @@ impl IoQueue {
             if let Some(outcome) = self.try_collect(token) {
                 return outcome;
             }
-            let paused = if asleep {
+            let paused = self.ring().and_then(|()| {
+                if !asleep {
+                    return watch.pause_polling();
+                }
                 let arrived = self.arm();
-                watch.look().and_then(|_| {
-                    if arrived {
-                        Ok(())
-                    } else {
-                        inner.wait_vector(self.number.get(), &watch)
-                    }
-                })
-            } else {
-                watch.pause_polling()
-            };
+                watch.look()?;
+                if arrived {
+                    return Ok(());
+                }
+                inner.wait_vector(self.number.get(), &watch)
+            });
             let Err(error) = paused else {
                 continue;
             };

@@ -158,21 +158,12 @@ impl<H> Commands<H> {
         Some(self.finish(index, ended))
     }
 
-    /// Ends every command in flight as [`Ended::Lost`]. What they kept alive stays alive until
-    /// [`Commands::release`]: nobody has said that the chip is done with it.
+    /// Ends every command in flight as [`Ended::Lost`]. What they kept alive stays alive as long as `self`: nobody has said
+    /// that the chip is done with it.
     pub fn lose_all(&mut self) {
         for index in 0..self.slots.len() {
             if matches!(self.slots[index].state, SlotState::InFlight) {
                 self.finish(index as u16, Ended::Lost);
-            }
-        }
-    }
-
-    /// Lets go what lost commands kept alive: a reset or the end of the queue has proven the chip to be done.
-    pub fn release(&mut self) {
-        for slot in &mut self.slots {
-            if !matches!(slot.state, SlotState::InFlight) {
-                slot.holds = None;
             }
         }
     }
