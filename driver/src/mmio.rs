@@ -193,7 +193,7 @@ impl Doorbell {
     #[inline]
     pub fn ring(&self, tail: u32) {
         fence(Ordering::Release);
-        // SAFETY: `SQ_TAIL` is where the assertion below says.
+        // SAFETY: `SQ_TAIL` is where the assertion above says.
         unsafe { self.page.write(SQ_TAIL, tail) };
     }
 
@@ -201,7 +201,7 @@ impl Doorbell {
     #[inline]
     pub fn arm(&self, arm: doorbell::Arm) {
         fence(Ordering::Release);
-        // SAFETY: `CQ_ARM` is where the assertion below says.
+        // SAFETY: `CQ_ARM` is where the assertion above says.
         unsafe { self.page.write(CQ_ARM, arm.into_bits()) };
     }
 }

@@ -168,7 +168,8 @@ impl DmaTarget for Connection {
             .map_err(|error| bus_error("mapping memory", error))
     }
 
-    /// The reply names the range that was unmapped, and the client refuses any other: success is all of it.
+    /// The reply repeats the range, or is empty as some servers leave it; the client refuses any other range. So success is
+    /// all of it, by the server's word.
     fn unmap(&self, iova: u64, size: u64) -> Result<u64, BusError> {
         self.client
             .dma_unmap(iova, size, request())

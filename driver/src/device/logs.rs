@@ -29,8 +29,8 @@ impl Device {
     pub fn telemetry(&self) -> Result<Telemetry, Error> {
         let inner = &self.inner;
         let bus = |source| inner.bus_error("reading telemetry", source);
-        let mut last = None;
-        for _ in 0..READ_TRIES {
+        let mut tries = 0;
+        loop {
             let mut table = [0; Telemetry::SIZE];
             let mut after = [0; 4];
             inner
@@ -44,23 +44,21 @@ impl Device {
             if table == [0xFF; Telemetry::SIZE] {
                 inner.check_serving("reading telemetry")?;
             }
-            match Telemetry::parse(&table) {
+            let problem = match Telemetry::parse(&table) {
                 Ok(parsed) if parsed.sequence == u32::from_le_bytes(after) => return Ok(parsed),
-                Ok(parsed) => {
-                    last = Some(auk_asic::Malformed {
-                        what: "telemetry sequence",
-                        found: u64::from(parsed.sequence),
-                        expected: "the same value before and after the table",
-                    });
-                }
-                Err(error) => last = Some(error),
+                Ok(parsed) => auk_asic::Malformed {
+                    what: "telemetry sequence",
+                    found: u64::from(parsed.sequence),
+                    expected: "the same value before and after the table",
+                },
+                Err(error) => error,
+            };
+            tries += 1;
+            if tries == READ_TRIES {
+                return Err(inner.malformed(problem));
             }
             std::thread::sleep(RETRY);
         }
-        Err(match last {
-            Some(error) => inner.malformed(error),
-            None => inner.stale("telemetry"),
-        })
     }
 
     /// The chip's event log, oldest first.

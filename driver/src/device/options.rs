@@ -26,7 +26,8 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// How long opening may take in all; 30 s unless told.
+    /// How long opening may wait for the chip in all; 30 s unless told. Requests to the bus have their own time beside, 10 s
+    /// each with a simulator.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -24,7 +24,8 @@ impl Device {
     /// Resets the device and brings it up again. Everything that was made before is [`Error::Stale`] afterwards, commands
     /// in flight end as that, once each.
     ///
-    /// Takes the time that the chip advertises for it, at most. After an error the device may be reset again.
+    /// Waits for the chip as long as it advertises for that, at most; requests to the bus have their own time beside, 10 s
+    /// each with a simulator. After an error the device may be reset again.
     ///
     /// # Errors
     /// [`Error::Resetting`] when another thread is at it, [`Error::Faulted`] when the chip faults again or, after FLR,

@@ -123,12 +123,6 @@ impl SysfsConfig {
         Ok(Self { bdf, file })
     }
 
-    /// Config space of `bdf` behind a descriptor that somebody else opened.
-    #[must_use]
-    pub fn from_file(bdf: Bdf, file: File) -> Self {
-        Self { bdf, file }
-    }
-
     /// The vital signs.
     ///
     /// # Errors
