@@ -1,4 +1,5 @@
 //! A chip that sleeps, behind a bus that cannot always wake it.
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
 mod driver_support;
 
