@@ -20,6 +20,7 @@ use super::stage::{AGENT_PATIENCE, Stage, generation, state, verdict, wait_for};
 const FIRMWARE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the simulated host may take to answer.
 const HOST_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What the fault and the recovery showed.
 pub(super) struct Recovery {
     pub(super) fault: String,
