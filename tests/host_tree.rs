@@ -28,6 +28,20 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[test]
+fn a_host_that_has_started_has_chips_that_have_booted() {
+    let root = scratch();
+    let _host = small_host(root.path(), 8, 0);
+    let functions = auk_driver::pci::Host::at(root.path())
+        .accelerators()
+        .unwrap();
+    assert_eq!(functions.len(), 8);
+    for function in functions {
+        let vitals = function.config().unwrap().vitals().unwrap();
+        assert_eq!(vitals.state, auk_asic::State::Running, "{}", function.bdf());
+    }
+}
+
+#[test]
 fn devices_hang_below_ports_and_every_link_leads_somewhere() {
     let root = scratch();
     let _host = small_host(root.path(), 2, 2);

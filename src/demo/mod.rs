@@ -132,7 +132,7 @@ impl OwnHost {
     fn start() -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("auk-demo-")
-            .tempdir()
+            .tempdir_in(scratch())
             .context("making a directory for the simulated host")?;
         let host = Host::builder(directory.path().join("host"))
             .chips(2)
@@ -143,6 +143,16 @@ impl OwnHost {
             host,
             _directory: directory,
         })
+    }
+}
+
+/// Where the tree of the simulated host goes: into memory, unless the user wants it elsewhere.
+fn scratch() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if std::env::var_os("TMPDIR").is_none() && memory.is_dir() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
     }
 }
 

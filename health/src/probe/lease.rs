@@ -13,12 +13,15 @@ use crate::facts::Holder;
 
 /// The list grows with the locks of the whole host.
 const LOCKS_LIMIT: u64 = 1 << 20;
+/// Room for what the list holds as a rule.
+const LOCKS_ROOM: usize = 64 << 10;
 
 /// The holder of a lease; `None` when it is free or that cannot be told.
 pub(crate) fn holder(lease: &Path) -> Option<Holder> {
     let inode = fs::metadata(lease).ok()?.ino();
     let mut holder: Holder = serde_json::from_str(&text::read(lease).ok()?).ok()?;
-    let mut locks = String::new();
+    // The kernel gives the list piece by piece; a piece of a page or more leaves out none while others come and go.
+    let mut locks = String::with_capacity(LOCKS_ROOM);
     fs::File::open("/proc/locks")
         .ok()?
         .take(LOCKS_LIMIT)

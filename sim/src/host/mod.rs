@@ -105,7 +105,7 @@ impl HostBuilder {
         self
     }
 
-    /// Makes the tree, powers the chips on and serves them.
+    /// Makes the tree, powers the chips on and serves them; when this returns, they have booted.
     ///
     /// # Errors
     /// [`HostError`]; then nothing is left behind.
@@ -141,10 +141,12 @@ impl HostBuilder {
             tree.nics.push(state);
             nics.push(nic);
         }
+        let updater = Updater::start(tree)?;
+        updater.change(Tree::await_boots);
         let devices = Arc::new(Devices {
             chips,
             nics,
-            updater: Updater::start(tree)?,
+            updater,
         });
         let theirs = Arc::clone(&devices);
         let control = Control::start(&self.root.join(CONTROL_SOCKET), move |injection| {

@@ -14,6 +14,10 @@ use crate::Chip;
 /// How often the chips are looked at: as often as their vital signs change.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// What a boot may take beyond its time on a busy machine, and how often it is looked at.
+const BOOT_SLACK: Duration = Duration::from_secs(1);
+const BOOT_PAUSE: Duration = Duration::from_micros(500);
+
 /// A chip, and the files that follow it.
 pub(crate) struct ShownChip {
     pub(crate) chip: Chip,
@@ -39,6 +43,21 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
+    /// Waits until no chip boots any more, for as long as a boot takes and [`BOOT_SLACK`]: what runs after the host has
+    /// started finds it as it will stay.
+    pub(crate) fn await_boots(&mut self) {
+        for ShownChip { chip, .. } in &self.chips {
+            let deadline = Instant::now() + chip.profile().timing.boot + BOOT_SLACK;
+            while matches!(
+                chip.state(),
+                auk_asic::State::Rom | auk_asic::State::Booting
+            ) && Instant::now() < deadline
+            {
+                std::thread::sleep(BOOT_PAUSE);
+            }
+        }
+    }
+
     /// Brings all files up to date, those of every device whatever becomes of another's; the last error if there was
     /// one. The next call tries again.
     fn refresh(&mut self) -> Result<(), HostError> {
