@@ -1,5 +1,7 @@
 //! What the data path is measured against: how fast two threads of this machine can be at all.
 
+use std::time::Duration;
+
 mod eventfd;
 mod ping_pong;
 mod ring_floor;
@@ -12,3 +14,14 @@ pub(crate) use ring_floor::RingFloor;
 #[derive(Default)]
 #[repr(align(128))]
 struct Padded<T>(T);
+
+/// Waits until two threads that were just started have a processor each, as far as ten rounds of theirs can tell: a
+/// scheduler may leave both on one for a while, and then each round costs a time slice.
+fn settle(mut ten_rounds: impl FnMut() -> Duration) {
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(1));
+        if ten_rounds() < Duration::from_micros(100) {
+            return;
+        }
+    }
+}

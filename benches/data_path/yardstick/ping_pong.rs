@@ -40,11 +40,13 @@ impl PingPong {
                 std::hint::spin_loop();
             }
         });
-        Self {
+        let mut started = Self {
             lines,
             count: 0,
             partner: Some(partner),
-        }
+        };
+        super::settle(|| started.run(10));
+        started
     }
 
     /// The time of `rounds` round trips.

@@ -47,12 +47,14 @@ impl RingFloor {
         });
         let theirs = Arc::clone(&rings);
         let partner = std::thread::spawn(move || complete(&theirs));
-        Self {
+        let mut started = Self {
             rings,
             submitted: 0,
             reaped: 0,
             partner: Some(partner),
-        }
+        };
+        super::settle(|| started.run(10, 1));
+        started
     }
 
     /// The time of `commands` commands with up to `in_flight` of them under way.
