@@ -50,16 +50,28 @@ struct Component {
     reader: Result<Watched, ProbeError>,
 }
 
-/// A reader, and whether it still works on an earlier round.
+/// A reader, and whether it still works on what it was asked last.
 struct Watched {
     reader: Reader,
     busy: bool,
+    asked: u64,
 }
 
 impl Watched {
+    fn new(reader: Reader) -> Self {
+        Self {
+            reader,
+            busy: false,
+            asked: 0,
+        }
+    }
+
+    /// Asks for a look, once a round: a late reader that was asked again while the host was listed
+    /// may have answered by now.
     fn ask(&mut self, round: u64) {
-        if !self.busy {
+        if !self.busy && self.asked != round {
             self.busy = self.reader.ask(round);
+            self.asked = round;
         }
     }
 }
@@ -122,10 +134,7 @@ impl Rounds {
                 let _ = sender.send(Answer::Listed(discovery.list()));
             });
             let reader = reader.map_err(|error| no_reader(&error))?;
-            self.lister = Some(Watched {
-                reader,
-                busy: false,
-            });
+            self.lister = Some(Watched::new(reader));
         }
         if let Some(lister) = &mut self.lister {
             lister.ask(self.round);
@@ -174,12 +183,7 @@ impl Rounds {
                     sample,
                 });
             });
-            let reader = reader
-                .map(|reader| Watched {
-                    reader,
-                    busy: false,
-                })
-                .map_err(|error| no_reader(&error));
+            let reader = reader.map(Watched::new).map_err(|error| no_reader(&error));
             self.components.insert(
                 found.bdf.clone(),
                 Component {
@@ -300,11 +304,7 @@ mod tests {
             };
             let _ = sender.send(answer);
         };
-        let reader = Reader::start("held", work).unwrap();
-        Watched {
-            reader,
-            busy: false,
-        }
+        Watched::new(Reader::start("held", work).unwrap())
     }
 
     #[test]
