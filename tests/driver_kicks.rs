@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use auk_asic::bar0;
 use auk_driver::bus::remote::Remote;
-use auk_driver::bus::{BusError, DmaTarget, Function, IrqInfo, Region, RegionInfo};
-use auk_driver::{Command, Device, Error, OpenOptions, QueueOptions};
+use auk_driver::bus::{BusError, DmaTarget, Function, Interrupt, IrqInfo, Region, RegionInfo};
+use auk_driver::{Command, Deadline, Device, Error, OpenOptions, QueueOptions};
 use driver_support::*;
 
 /// A function that refuses to write KICK when told to.
@@ -46,20 +46,24 @@ impl Function for Refusing {
         self.remote.write(region, offset, data)
     }
 
-    fn interrupts(&self) -> Result<IrqInfo, BusError> {
-        self.remote.interrupts()
+    fn interrupts(&self, kind: Interrupt) -> Result<IrqInfo, BusError> {
+        self.remote.interrupts(kind)
     }
 
-    fn enable_interrupts(&self, eventfds: &[BorrowedFd<'_>]) -> Result<(), BusError> {
-        self.remote.enable_interrupts(eventfds)
+    fn enable_interrupts(
+        &self,
+        kind: Interrupt,
+        eventfds: &[BorrowedFd<'_>],
+    ) -> Result<(), BusError> {
+        self.remote.enable_interrupts(kind, eventfds)
     }
 
-    fn disable_interrupts(&self) -> Result<(), BusError> {
-        self.remote.disable_interrupts()
+    fn disable_interrupts(&self, kind: Interrupt) -> Result<(), BusError> {
+        self.remote.disable_interrupts(kind)
     }
 
-    fn reset(&self) -> Result<(), BusError> {
-        self.remote.reset()
+    fn reset(&self, deadline: Deadline) -> Result<(), BusError> {
+        self.remote.reset(deadline)
     }
 
     fn dma(&self) -> Arc<dyn DmaTarget> {

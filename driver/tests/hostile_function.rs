@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use auk_asic::bar0::{self, CapDma, CapLimits, CapQueues};
 use auk_asic::ident::{MODEL_VERSION, Model, ident_register};
 use auk_driver::bus::{
-    BusError, DmaRange, DmaTarget, Function, IrqInfo, Region, RegionInfo, RegionMmap,
+    BusError, DmaRange, DmaTarget, Function, Interrupt, IrqInfo, Region, RegionInfo, RegionMmap,
 };
-use auk_driver::{Device, DmaSpace, Error, OpenOptions};
+use auk_driver::{Deadline, Device, DmaSpace, Error, OpenOptions};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use proptest::prelude::*;
@@ -117,7 +117,7 @@ impl Function for Fake {
         self.answers()
     }
 
-    fn interrupts(&self) -> Result<IrqInfo, BusError> {
+    fn interrupts(&self, _: Interrupt) -> Result<IrqInfo, BusError> {
         Ok(IrqInfo {
             count: u32::MAX,
             eventfd: true,
@@ -125,15 +125,15 @@ impl Function for Fake {
         })
     }
 
-    fn enable_interrupts(&self, _: &[BorrowedFd<'_>]) -> Result<(), BusError> {
+    fn enable_interrupts(&self, _: Interrupt, _: &[BorrowedFd<'_>]) -> Result<(), BusError> {
         Ok(())
     }
 
-    fn disable_interrupts(&self) -> Result<(), BusError> {
+    fn disable_interrupts(&self, _: Interrupt) -> Result<(), BusError> {
         Ok(())
     }
 
-    fn reset(&self) -> Result<(), BusError> {
+    fn reset(&self, _: Deadline) -> Result<(), BusError> {
         self.answers()
     }
 

@@ -15,17 +15,26 @@ use std::sync::Arc;
 pub use auk_vfio_user::model::{IrqInfo, MmapArea, RegionInfo, RegionMmap};
 pub use error::BusError;
 
+use crate::deadline::Deadline;
 use crate::pci::{ConfigError, ConfigSpace};
 
-/// Region indices of a PCI function, `VFIO_PCI_*_REGION_INDEX`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Regions of a PCI function, `VFIO_PCI_*_REGION_INDEX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Region {
-    /// BAR 0: registers and doorbells.
+    /// BAR 0. Of an A1: registers and doorbells.
     Bar0,
-    /// BAR 2: the MSI-X table.
+    /// BAR 1, or the upper half of a 64-bit BAR 0.
+    Bar1,
+    /// BAR 2. Of an A1: the MSI-X table.
     Bar2,
-    /// BAR 4: the window on device memory.
+    /// BAR 3, or the upper half of a 64-bit BAR 2.
+    Bar3,
+    /// BAR 4. Of an A1: the window on device memory.
     Bar4,
+    /// BAR 5, or the upper half of a 64-bit BAR 4.
+    Bar5,
+    /// The expansion ROM.
+    Rom,
     /// Config space.
     Config,
 }
@@ -36,14 +45,47 @@ impl Region {
     pub const fn index(self) -> u32 {
         match self {
             Self::Bar0 => 0,
+            Self::Bar1 => 1,
             Self::Bar2 => 2,
+            Self::Bar3 => 3,
             Self::Bar4 => 4,
+            Self::Bar5 => 5,
+            Self::Rom => 6,
             Self::Config => 7,
         }
     }
 }
 
-/// One PCI function that is open.
+/// Kinds of interrupts of a PCI function, `VFIO_PCI_*_IRQ_INDEX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interrupt {
+    /// The legacy line: one, level-triggered, and masked by the kernel each time it fires.
+    Intx,
+    /// Message-signalled, vectors in config space.
+    Msi,
+    /// Message-signalled, vectors in a table of a BAR.
+    Msix,
+    /// The bus reported an uncorrectable error of the function (AER).
+    Error,
+    /// The host asks for the function back: it is being unbound or unplugged.
+    Request,
+}
+
+impl Interrupt {
+    /// The index in VFIO's numbering.
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        match self {
+            Self::Intx => 0,
+            Self::Msi => 1,
+            Self::Msix => 2,
+            Self::Error => 3,
+            Self::Request => 4,
+        }
+    }
+}
+
+/// One PCI function that is open, and that was reset when it was opened.
 ///
 /// All calls may come from any thread. None of them is on the hot path: that touches mapped memory alone.
 pub trait Function: Send + Sync {
@@ -69,32 +111,37 @@ pub trait Function: Send + Sync {
     /// [`BusError`]; the write may have happened or not.
     fn write(&self, region: Region, offset: u64, data: &[u8]) -> Result<(), BusError>;
 
-    /// How many MSI-X vectors there are and what they can do (`VFIO_DEVICE_GET_IRQ_INFO`).
+    /// How many vectors of a kind there are, 0 for none, and what they can do (`VFIO_DEVICE_GET_IRQ_INFO`).
     ///
     /// # Errors
     /// [`BusError`].
-    fn interrupts(&self) -> Result<IrqInfo, BusError>;
+    fn interrupts(&self, kind: Interrupt) -> Result<IrqInfo, BusError>;
 
-    /// Enables MSI-X with exactly these eventfds, from vector 0 on (`VFIO_DEVICE_SET_IRQS` with
+    /// Enables a kind of interrupts with exactly these eventfds, from vector 0 on (`VFIO_DEVICE_SET_IRQS` with
     /// `DATA_EVENTFD | ACTION_TRIGGER`). All at once, because adding a vector to an index that has
     /// `VFIO_IRQ_INFO_NORESIZE` means to disable all of them first.
     ///
     /// # Errors
-    /// [`BusError`]; interrupts are then disabled.
-    fn enable_interrupts(&self, eventfds: &[BorrowedFd<'_>]) -> Result<(), BusError>;
+    /// [`BusError`]; interrupts of that kind are then disabled.
+    fn enable_interrupts(
+        &self,
+        kind: Interrupt,
+        eventfds: &[BorrowedFd<'_>],
+    ) -> Result<(), BusError>;
 
-    /// Disables MSI-X (`DATA_NONE | ACTION_TRIGGER` with start 0 and count 0; any other count would fire them).
+    /// Disables a kind of interrupts (`DATA_NONE | ACTION_TRIGGER` with start 0 and count 0; any other count would fire
+    /// them).
     ///
     /// # Errors
     /// [`BusError`].
-    fn disable_interrupts(&self) -> Result<(), BusError>;
+    fn disable_interrupts(&self, kind: Interrupt) -> Result<(), BusError>;
 
     /// Resets the function (`VFIO_DEVICE_RESET`). When this returns, its DMA has ended and its config space
     /// answers. What the reset did to COMMAND and MSI-X is for the caller to set again.
     ///
     /// # Errors
     /// [`BusError`]; nothing may then be assumed of the function's DMA.
-    fn reset(&self) -> Result<(), BusError>;
+    fn reset(&self, deadline: Deadline) -> Result<(), BusError>;
 
     /// What translates the function's DMA. Functions behind one container or one IOAS return the same.
     fn dma(&self) -> Arc<dyn DmaTarget>;

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use auk_vfio_user::Errno;
 use auk_vfio_user::client::{Client, ClientMap, Error, Options};
 use auk_vfio_user::model::Protection;
-use auk_vfio_user::pci::MSIX_IRQ;
 
-use super::{BusError, DmaRange, DmaTarget, Function, IrqInfo, Region, RegionInfo};
+use super::{BusError, DmaRange, DmaTarget, Function, Interrupt, IrqInfo, Region, RegionInfo};
 use crate::deadline::Deadline;
 
 /// How long any one request may take. A server answers in microseconds; one that is stopped in a debugger, or on a
@@ -67,10 +66,13 @@ impl Remote {
                 problem: "the device is no PCI function that can be reset",
             });
         }
-        Ok(Self {
+        let remote = Self {
             name: name.to_owned(),
             connection: Arc::new(Connection { client }),
-        })
+        };
+        // As vfio-pci does: whatever a former owner left is gone before anything is looked at.
+        remote.reset(deadline)?;
+        Ok(remote)
     }
 
     fn client(&self) -> &Client {
@@ -109,34 +111,41 @@ impl Function for Remote {
             .map_err(|error| bus_error("writing a region", error))
     }
 
-    fn interrupts(&self) -> Result<IrqInfo, BusError> {
+    fn interrupts(&self, kind: Interrupt) -> Result<IrqInfo, BusError> {
         self.client()
-            .irq_info(MSIX_IRQ, request())
+            .irq_info(kind.index(), request())
             .map_err(|error| bus_error("asking for interrupts", error))
     }
 
-    fn enable_interrupts(&self, eventfds: &[BorrowedFd<'_>]) -> Result<(), BusError> {
+    fn enable_interrupts(
+        &self,
+        kind: Interrupt,
+        eventfds: &[BorrowedFd<'_>],
+    ) -> Result<(), BusError> {
         let result = self
             .client()
-            .set_irq_eventfds(MSIX_IRQ, 0, eventfds, request())
+            .set_irq_eventfds(kind.index(), 0, eventfds, request())
             .map_err(|error| bus_error("enabling interrupts", error));
         if result.is_err() {
             // Some of the vectors may have been set; the error that the caller gets is the first one.
-            let _ = self.disable_interrupts();
+            let _ = self.disable_interrupts(kind);
         }
         result
     }
 
-    fn disable_interrupts(&self) -> Result<(), BusError> {
+    fn disable_interrupts(&self, kind: Interrupt) -> Result<(), BusError> {
         self.client()
-            .disable_irqs(MSIX_IRQ, request())
+            .disable_irqs(kind.index(), request())
             .map_err(|error| bus_error("disabling interrupts", error))
     }
 
-    fn reset(&self) -> Result<(), BusError> {
+    fn reset(&self, deadline: Deadline) -> Result<(), BusError> {
         self.client()
-            .reset(request())
-            .map_err(|error| bus_error("resetting", error))
+            .reset(deadline.instant())
+            .map_err(|error| match error {
+                Error::TimedOut { .. } => timed_out("resetting", deadline.elapsed()),
+                other => bus_error("resetting", other),
+            })
     }
 
     fn dma(&self) -> Arc<dyn DmaTarget> {
@@ -189,6 +198,13 @@ fn refused(what: &'static str, errno: Errno) -> BusError {
     }
 }
 
+fn timed_out(what: &'static str, waited: Duration) -> BusError {
+    BusError::TimedOut {
+        what: what.to_owned(),
+        milliseconds: waited.as_millis(),
+    }
+}
+
 fn bus_error(what: &'static str, error: Error) -> BusError {
     match error {
         Error::Disconnected { .. } | Error::Poisoned { .. } | Error::Io { .. } => {
@@ -196,10 +212,7 @@ fn bus_error(what: &'static str, error: Error) -> BusError {
                 reason: error.to_string(),
             }
         }
-        Error::TimedOut { .. } => BusError::TimedOut {
-            what: what.to_owned(),
-            milliseconds: REQUEST.as_millis(),
-        },
+        Error::TimedOut { .. } => timed_out(what, REQUEST),
         // Nothing was sent, and the connection is as good as before.
         Error::Contended { .. } => refused(what, Errno::EAGAIN),
         Error::InUse => refused(what, Errno::EBUSY),

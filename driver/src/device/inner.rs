@@ -17,7 +17,7 @@ use super::capabilities::Capabilities;
 use super::lease::Lease;
 use super::memory::Allocation;
 use super::program::Loaded;
-use crate::bus::{BusError, DmaTarget, Function, Region};
+use crate::bus::{BusError, DmaTarget, Function, Interrupt, Region};
 use crate::deadline::Deadline;
 use crate::dma::{DmaBuffer, DmaSpace};
 use crate::error::Error;
@@ -242,7 +242,7 @@ impl Inner {
         }
         let eventfds: Vec<_> = self.vectors.iter().map(AsFd::as_fd).collect();
         self.function
-            .enable_interrupts(&eventfds)
+            .enable_interrupts(Interrupt::Msix, &eventfds)
             .map_err(|source| self.bus_error("enabling interrupts", source))
     }
 
@@ -251,7 +251,7 @@ impl Inner {
             return Ok(());
         }
         self.function
-            .disable_interrupts()
+            .disable_interrupts(Interrupt::Msix)
             .map_err(|source| self.bus_error("disabling interrupts", source))
     }
 
@@ -394,7 +394,7 @@ pub(super) fn bus_error(name: &Arc<str>, what: &'static str, source: BusError) -
 fn vectors(parts: &Parts) -> Result<Vec<EventFd>, Error> {
     let info = parts
         .function
-        .interrupts()
+        .interrupts(Interrupt::Msix)
         .map_err(|source| bus_error(&parts.name, "asking for interrupts", source))?;
     if !info.eventfd {
         return Ok(Vec::new());

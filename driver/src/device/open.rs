@@ -61,7 +61,7 @@ impl Device {
         bring_in(Arc::new(remote), None, None, options, deadline)
     }
 
-    /// Opens the chip behind a function of any bus.
+    /// Opens the chip behind a function of any bus, which has reset it.
     ///
     /// # Errors
     /// As [`Device::open`], without those of discovery and lease.
@@ -85,8 +85,6 @@ fn bring_in(
         let name = Arc::clone(&name);
         move |source| inner::bus_error(&name, what, source)
     };
-    // Whatever a former owner left is gone before anything is looked at.
-    function.reset().map_err(bus("resetting at open"))?;
     let config = FunctionConfig(&*function);
     let wrong = |source| Error::Config {
         device: Arc::clone(&name),
@@ -308,7 +306,9 @@ impl Drop for Inner {
         if let Err(error) = self.quiesce() {
             tracing::debug!(%error, "closing");
         }
-        let reset = self.function.reset();
+        let reset = self
+            .function
+            .reset(Deadline::after(self.capabilities.timeouts().flr));
         let kept = self.take_quarantine();
         let admin = self.admin().take();
         if let Err(error) = reset {

@@ -123,7 +123,7 @@ impl Inner {
         }
         let timeouts = self.capabilities.timeouts();
         self.function
-            .reset()
+            .reset(Deadline::after(timeouts.flr))
             .map_err(|source| self.bus_error("resetting the function", source))?;
         self.set_command(auk_asic::config::header::COMMAND_MEMORY, 0)?;
         self.settle(Deadline::after(timeouts.flr + timeouts.ready))
