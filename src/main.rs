@@ -19,6 +19,9 @@ use clap::Parser;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     logging::start(cli.verbose);
+    if let Err(error) = auk_driver::install_sigbus_handler() {
+        tracing::warn!(%error, "a chip that is unplugged while it is used will end this process");
+    }
     match cmd::run(&cli) {
         Ok(code) => code,
         Err(error) if output::reader_is_gone(&error) => ExitCode::SUCCESS,

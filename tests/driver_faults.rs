@@ -4,7 +4,6 @@ mod driver_support;
 
 use std::time::{Duration, Instant};
 
-use auk_asic::event::EventCode;
 use auk_asic::firmware::{FirmwareVersion, ImageHeader};
 use auk_asic::ident::Model;
 use auk_asic::program::Program;
@@ -431,59 +430,6 @@ fn a_chip_whose_image_rotted_stays_in_the_loader_and_takes_a_new_one() {
     device.install_firmware(&image, 0, true, SOON).unwrap();
     device.restart_firmware().unwrap();
     assert_eq!(device.firmware_version().unwrap(), Some(version));
-}
-
-#[test]
-fn events_are_told_in_order_and_kept_in_the_log() {
-    let chip = chip();
-    let device = open(&chip);
-    while device
-        .next_event(Duration::from_millis(20))
-        .unwrap()
-        .is_some()
-    {}
-    chip.inject_ecc_correctable(3);
-    assert_eq!(device.self_test(SOON).unwrap(), SelfTest::Passed);
-    let mut seen = Vec::new();
-    while seen.len() < 2 {
-        let event = device.next_event(SOON).unwrap().expect("an event in time");
-        // Before the first there was nobody to tell of the boot.
-        assert!(event.lost == 0 || seen.is_empty());
-        seen.push((event.event.code, event.event.argument));
-    }
-    assert_eq!(seen[0], (EventCode::EccCorrectable, 3));
-    assert_eq!(seen[1].0, EventCode::SelfTestEnded);
-    assert_eq!(device.next_event(Duration::from_millis(20)).unwrap(), None);
-    let log = device.event_log().unwrap();
-    assert!(
-        log.windows(2)
-            .all(|pair| pair[0].sequence < pair[1].sequence)
-    );
-    assert!(
-        log.iter()
-            .any(|record| record.code == EventCode::EccCorrectable.code())
-    );
-}
-
-#[test]
-fn events_that_came_before_a_fault_are_told_before_the_error() {
-    let chip = chip();
-    let device = open(&chip);
-    while device
-        .next_event(Duration::from_millis(20))
-        .unwrap()
-        .is_some()
-    {}
-    chip.inject_ecc_uncorrectable();
-    let mut codes = Vec::new();
-    let error = loop {
-        match device.next_event(SOON) {
-            Ok(event) => codes.push(event.expect("an event in time").event.code),
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(error, Error::Faulted { .. }), "{error}");
-    assert!(codes.contains(&EventCode::EccUncorrectable), "{codes:?}");
 }
 
 #[test]

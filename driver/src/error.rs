@@ -104,6 +104,16 @@ pub enum Error {
         /// What the identity register held.
         found: u32,
     },
+    /// A mapped doorbell was gone when it was rung: the function was removed, or sent to D3, or its memory decoding was
+    /// switched off under this process. Commands since then never reached the chip. Reset the device, or open it again when it is back.
+    #[error(
+        "{device}: a mapped BAR was gone when it was accessed (removed, in D3, or memory decoding off); \
+         reset the device, or open it again when it is back"
+    )]
+    MappingLost {
+        /// The device.
+        device: Arc<str>,
+    },
     /// The chip stopped on a fault. [`Device::restart_firmware`](crate::Device::restart_firmware) brings it back; queues,
     /// programs and allocations must be made again.
     #[error("{device}: stopped on {}; restart its firmware", fault_name(*fault))]
@@ -247,6 +257,7 @@ impl Error {
             self,
             Self::Disconnected { .. }
                 | Self::Gone { .. }
+                | Self::MappingLost { .. }
                 | Self::Faulted { .. }
                 | Self::Resetting { .. }
         ) || matches!(

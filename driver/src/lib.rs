@@ -17,11 +17,12 @@ pub mod ring;
 
 pub use deadline::Deadline;
 pub use device::{
-    Capabilities, Context, ContextOptions, Device, DeviceEvent, DeviceMemory, Holder, Lease,
-    LoadedProgram, OpenOptions, ResetKind,
+    Capabilities, ChipEvent, Context, ContextOptions, Device, DeviceEvent, DeviceMemory, Holder,
+    Lease, LoadedProgram, OpenOptions, ResetKind,
 };
 pub use dma::{DmaBuffer, DmaSpace};
 pub use error::{Error, Heartbeat};
+pub use mmio::install_sigbus_handler;
 pub use queue::{Command, Completion, IoQueue, Place, QueueOptions, Ticket};
 
 /// The snippets of `docs/driver.md`, compiled.

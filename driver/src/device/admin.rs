@@ -8,7 +8,7 @@ use auk_asic::admin::{AdminCommand, MAX_ASYNC_EVENTS};
 use auk_asic::bar0::{self, AdminQueue, MAX_DEPTH_LOG2};
 use auk_asic::event::{Event, EventResult};
 
-use super::events::DeviceEvent;
+use super::events::ChipEvent;
 use super::inner::{Inner, Life};
 use super::pair::QueuePair;
 use super::watch::Watch;
@@ -32,7 +32,7 @@ pub(super) struct Admin {
     requests: Vec<Token>,
     /// Commands whose callers gave up waiting.
     abandoned: Vec<Token>,
-    events: VecDeque<DeviceEvent>,
+    events: VecDeque<ChipEvent>,
     /// Events that were dropped since the last one that is in `events`.
     dropped: u64,
 }
@@ -129,7 +129,7 @@ impl Admin {
         match Event::parse(result) {
             Ok(event) => {
                 self.dropped = 0;
-                self.events.push_back(DeviceEvent { event, lost });
+                self.events.push_back(ChipEvent { event, lost });
                 if self.events.len() > MOST_EVENTS
                     && let Some(oldest) = self.events.pop_front()
                     && let Some(next) = self.events.front_mut()
@@ -149,7 +149,7 @@ impl Admin {
         self.requests.len() < MAX_ASYNC_EVENTS
     }
 
-    pub(super) fn pop_event(&mut self) -> Option<DeviceEvent> {
+    pub(super) fn pop_event(&mut self) -> Option<ChipEvent> {
         self.events.pop_front()
     }
 }

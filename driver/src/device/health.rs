@@ -55,13 +55,14 @@ impl Inner {
 
     /// Whether the chip is there, and serves the queues that were made since its last reset.
     pub(crate) fn check_serving(&self, what: &'static str) -> Result<(), Error> {
-        self.serving_status(what).map(drop)
+        self.serving_status(what)?;
+        self.check_doorbell(0)
     }
 
     /// The same, and that the chip has not stopped the queue.
     pub(super) fn check_queue(&self, what: &'static str, queue: u16) -> Result<(), Error> {
         if !self.serving_status(what)?.queue_stopped() {
-            return Ok(());
+            return self.check_doorbell(queue);
         }
         let (register, bit) = if queue < 32 {
             (bar0::STOPPED_LO, queue)
@@ -69,7 +70,7 @@ impl Inner {
             (bar0::STOPPED_HI, queue - 32)
         };
         if self.read_register(register)? & 1 << bit == 0 {
-            return Ok(());
+            return self.check_doorbell(queue);
         }
         Err(Error::QueueStopped {
             device: Arc::clone(&self.name),

@@ -1,8 +1,8 @@
 //! The state that all handles of a device share.
 
 use std::any::Any;
-use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -10,12 +10,15 @@ use auk_asic::Malformed;
 use auk_asic::admin::{AdminCommand, Identify};
 use auk_asic::bar0;
 use auk_asic::register::Register;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::admin::Admin;
 use super::capabilities::Capabilities;
 use super::lease::Lease;
 use super::memory::Allocation;
+use super::notices::Notices;
 use super::program::Loaded;
 use crate::bus::{BusError, DmaTarget, Function, Interrupt, Region};
 use crate::deadline::Deadline;
@@ -77,6 +80,9 @@ pub(crate) struct Inner {
     pub(super) attached: OnceLock<Arc<dyn DmaTarget>>,
     /// Vector 0, for the admin queue and events, then one per I/O queue; empty when the bus has no interrupts.
     vectors: Vec<EventFd>,
+    pub(super) notices: Notices,
+    /// Readable while any of the descriptors is that an event may come by.
+    pub(super) any_event: Epoll,
     life: AtomicU32,
     /// `None` while the chip has no admin queue of ours.
     admin: Mutex<Option<Admin>>,
@@ -84,6 +90,8 @@ pub(crate) struct Inner {
     pub(super) resetting: Mutex<()>,
     identity: Mutex<Option<Identify>>,
     queues: Mutex<QueueNumbers>,
+    /// By queue; 0 is the admin queue's.
+    doorbells: Mutex<BTreeMap<u16, Doorbell>>,
     leftovers: Mutex<VecDeque<Leftover>>,
     /// Memory that the chip may still write, kept until a reset says otherwise.
     quarantine: Mutex<Vec<Box<dyn Any + Send>>>,
@@ -161,6 +169,9 @@ impl Inner {
     /// A device that has been looked at, and neither attached nor brought up yet.
     pub(super) fn new(parts: Parts) -> Result<Self, Error> {
         let vectors = vectors(&parts)?;
+        let notices = Notices::of(&*parts.function)
+            .map_err(|source| bus_error(&parts.name, "asking for the bus's notices", source))?;
+        let any_event = any_of(event_fds(&vectors, &notices))?;
         Ok(Self {
             name: parts.name,
             function: parts.function,
@@ -168,11 +179,14 @@ impl Inner {
             space: parts.space,
             attached: OnceLock::new(),
             vectors,
+            notices,
+            any_event,
             life: AtomicU32::new(1),
             admin: Mutex::new(None),
             resetting: Mutex::new(()),
             identity: Mutex::new(None),
             queues: Mutex::new(QueueNumbers::default()),
+            doorbells: Mutex::new(BTreeMap::new()),
             leftovers: Mutex::new(VecDeque::new()),
             quarantine: Mutex::new(Vec::new()),
             vitals: parts.vitals,
@@ -217,8 +231,14 @@ impl Inner {
         bus_error(&self.name, what, source)
     }
 
-    /// The doorbell page of a queue, mapped.
+    /// The doorbell page of a queue, mapped once and again when the mapping was lost.
     pub(crate) fn doorbell(&self, queue: u16) -> Result<Doorbell, Error> {
+        let mut doorbells = lock(&self.doorbells);
+        if let Some(doorbell) = doorbells.get(&queue)
+            && !doorbell.is_lost()
+        {
+            return Ok(doorbell.clone());
+        }
         let bus = |source| self.bus_error("mapping a doorbell page", source);
         let info = self.function.region(Region::Bar0).map_err(bus)?;
         let page = Window::map(
@@ -228,12 +248,30 @@ impl Inner {
             auk_asic::PAGE as u64,
         )
         .map_err(bus)?;
-        Ok(Doorbell::new(page))
+        let doorbell = Doorbell::new(page);
+        doorbells.insert(queue, doorbell.clone());
+        Ok(doorbell)
+    }
+
+    /// Whether the doorbell page of a queue was found gone; what was stored to it since went nowhere.
+    pub(super) fn check_doorbell(&self, queue: u16) -> Result<(), Error> {
+        let doorbells = lock(&self.doorbells);
+        if doorbells.get(&queue).is_some_and(Doorbell::is_lost) {
+            return Err(Error::MappingLost {
+                device: Arc::clone(&self.name),
+            });
+        }
+        Ok(())
     }
 
     /// The eventfd of a vector.
     pub(crate) fn vector(&self, vector: u16) -> Option<&EventFd> {
         self.vectors.get(usize::from(vector))
+    }
+
+    /// What becomes readable when there may be an event.
+    pub(super) fn event_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        event_fds(&self.vectors, &self.notices)
     }
 
     pub(super) fn enable_interrupts(&self) -> Result<(), Error> {
@@ -388,6 +426,30 @@ pub(super) fn bus_error(name: &Arc<str>, what: &'static str, source: BusError) -
             source,
         }
     }
+}
+
+fn event_fds<'a>(
+    vectors: &'a [EventFd],
+    notices: &'a Notices,
+) -> impl Iterator<Item = BorrowedFd<'a>> {
+    vectors
+        .first()
+        .map(AsFd::as_fd)
+        .into_iter()
+        .chain(notices.fds())
+}
+
+fn any_of<'a>(descriptors: impl Iterator<Item = BorrowedFd<'a>>) -> Result<Epoll, Error> {
+    let system = |errno: Errno| Error::System {
+        what: "making an epoll descriptor",
+        source: errno.into(),
+    };
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(system)?;
+    for descriptor in descriptors {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+        epoll.add(descriptor, event).map_err(system)?;
+    }
+    Ok(epoll)
 }
 
 /// An eventfd a vector: all at once, because not every bus can add one later.

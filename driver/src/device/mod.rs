@@ -23,6 +23,7 @@ mod inner;
 mod lease;
 mod logs;
 mod memory;
+mod notices;
 mod open;
 mod options;
 mod pair;
@@ -37,7 +38,7 @@ use auk_asic::firmware::FirmwareVersion;
 
 pub use capabilities::{Capabilities, Timeouts};
 pub use context::{Context, ContextOptions};
-pub use events::DeviceEvent;
+pub use events::{ChipEvent, DeviceEvent};
 pub use lease::{Holder, Lease};
 pub use memory::DeviceMemory;
 pub use options::OpenOptions;

@@ -303,6 +303,9 @@ impl Drop for Inner {
         if let Err(error) = self.disable_interrupts() {
             tracing::debug!(%error, "closing");
         }
+        if let Err(error) = self.notices.disable(&*self.function) {
+            tracing::debug!(%error, "closing");
+        }
         if let Err(error) = self.quiesce() {
             tracing::debug!(%error, "closing");
         }

@@ -79,6 +79,7 @@ pub struct IoQueue {
 enum Cause {
     Faulted(Option<Fault>),
     Gone(u32),
+    MappingLost,
     Disconnected(String),
     Stopped,
     Reset,
@@ -336,6 +337,7 @@ impl IoQueue {
                 device,
                 found: *found,
             },
+            Some(Cause::MappingLost) => Error::MappingLost { device },
             Some(Cause::Disconnected(reason)) => Error::Disconnected {
                 device,
                 source: BusError::Disconnected {
@@ -411,6 +413,7 @@ impl Cause {
         match error {
             Error::Faulted { fault, .. } => Some(Self::Faulted(*fault)),
             Error::Gone { found, .. } => Some(Self::Gone(*found)),
+            Error::MappingLost { .. } => Some(Self::MappingLost),
             Error::Disconnected { source, .. } => Some(Self::Disconnected(source.to_string())),
             Error::QueueStopped { .. } => Some(Self::Stopped),
             Error::NotReady { state, .. } => Some(Self::NotServing(*state)),

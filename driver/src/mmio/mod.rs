@@ -22,6 +22,8 @@
     reason = "BARs can only be reached through mapped addresses"
 )]
 
+mod fault;
+
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
@@ -35,6 +37,8 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::{SFlag, fstat};
 
+pub use fault::install as install_sigbus_handler;
+
 use crate::bus::{BusError, RegionInfo};
 
 /// A part of a BAR, mapped for reading and writing until it is dropped.
@@ -42,6 +46,7 @@ use crate::bus::{BusError, RegionInfo};
 pub struct Window {
     base: NonNull<u8>,
     length: usize,
+    range: &'static fault::Range,
 }
 
 // SAFETY: the mapping belongs to no thread, and all access to it is volatile and naturally aligned.
@@ -95,10 +100,13 @@ impl Window {
             })
             .ok_or_else(|| refused("its mappable area is not made of pages"))?;
         check_backing(&mappable.fd, start.unsigned_abs(), length, &refused)?;
-        let system = |errno: Errno| BusError::System {
+        Self::over(mappable.fd.as_fd(), start, size).map_err(|errno| BusError::System {
             what: "mapping a BAR",
             source: errno.into(),
-        };
+        })
+    }
+
+    fn over(fd: impl AsFd, start: libc::off_t, size: NonZeroUsize) -> Result<Self, Errno> {
         // SAFETY: no address is asked for, so the kernel chooses one that is free; nothing of this program is replaced.
         let base = unsafe {
             mmap(
@@ -106,15 +114,22 @@ impl Window {
                 size,
                 ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
                 MapFlags::MAP_SHARED,
-                mappable.fd.as_fd(),
+                fd,
                 start,
             )
-        }
-        .map_err(system)?;
+        }?;
         Ok(Self {
             base: base.cast(),
             length: size.get(),
+            range: fault::Range::register(base.as_ptr() as usize, size.get()),
         })
+    }
+
+    /// Whether an access has found the BAR gone: what was stored since went nowhere. Only ever true with
+    /// [`install_sigbus_handler`]; without it the process ended.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.range.is_lost()
     }
 
     /// Writes a 32-bit register.
@@ -133,6 +148,7 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
+        self.range.unregister();
         // SAFETY: the range is exactly what `map` got, and no pointer into it outlives `self`.
         let result = unsafe { munmap(self.base.cast::<c_void>(), self.length) };
         if let Err(errno) = result {
@@ -189,6 +205,12 @@ impl Doorbell {
         }
     }
 
+    /// Whether its page is gone, as [`Window::is_lost`].
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.page.is_lost()
+    }
+
     /// Tells the chip how many entries have been written. All earlier writes to the ring are visible first.
     #[inline]
     pub fn ring(&self, tail: u32) {
@@ -203,6 +225,14 @@ impl Doorbell {
         fence(Ordering::Release);
         // SAFETY: `CQ_ARM` is where the assertion above says.
         unsafe { self.page.write(CQ_ARM, arm.into_bits()) };
+    }
+}
+
+#[cfg(test)]
+impl Window {
+    /// Takes it out of the handler's care.
+    fn forgotten(&self) {
+        self.range.unregister();
     }
 }
 
