@@ -8,6 +8,7 @@ use auk_asic::firmware::{FirmwareVersion, ImageHeader};
 use auk_asic::ident::Model;
 use auk_asic::program::Program;
 use auk_asic::{Fault, SelfTest, State, Status};
+use auk_chip_checks::pattern;
 use auk_driver::{Command, DmaSpace, Error, Heartbeat, OpenOptions, QueueOptions, ResetKind};
 use auk_sim::firmware::build_image;
 use auk_sim::{Chip, ChipProfile, Timing};

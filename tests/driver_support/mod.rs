@@ -10,14 +10,12 @@
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use auk_driver::pci::{Bdf, Host};
 use auk_driver::{Device, Error, OpenOptions};
 use auk_sim::{Chip, ChipProfile, Serving};
 
-/// Generous: the machine that runs the tests may be busy.
-pub const SOON: Duration = Duration::from_secs(10);
+pub use auk_chip_checks::SOON;
 
 /// A device, and the thread that serves its chip.
 #[derive(Debug)]
@@ -76,11 +74,4 @@ pub fn host_with(root: &Path, chip: &Chip) -> (Host, Serving) {
 /// Nothing that hardware would leave undefined was done to the chip.
 pub fn assert_strict(chip: &Chip) {
     assert_eq!(chip.strict_violations(), []);
-}
-
-/// Bytes that differ from their neighbours and from one seed to the next.
-pub fn pattern(seed: u8, length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|i| (i as u32).wrapping_mul(0x9E37_79B1).to_le_bytes()[3] ^ seed)
-        .collect()
 }
