@@ -1,17 +1,26 @@
 //! An arena: memory that is mapped for DMA in one piece, and given out in pieces.
 
-use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
 use auk_asic::PAGE;
 
 use super::DmaError;
-use super::memory::Memory;
+use super::memory::{HugePages, Memory};
 use super::ranges::Ranges;
 use crate::bus::DmaRange;
 
 /// Least bytes of an arena: one huge page of x86-64, which is one entry of an IOMMU's table.
 const LEAST: u64 = 2 << 20;
+
+/// What an arena's IOVA is aligned to, so that an IOMMU can use its largest pages.
+pub(super) fn alignment(bytes: u64) -> u64 {
+    const GIGANTIC: u64 = 1 << 30;
+    if bytes.is_multiple_of(GIGANTIC) {
+        GIGANTIC
+    } else {
+        LEAST
+    }
+}
 
 /// Bytes of an arena that can hold `length`.
 pub(super) fn arena_bytes(length: u64) -> Option<u64> {
@@ -35,14 +44,16 @@ struct State {
 
 impl Arena {
     /// Memory of `bytes`, a multiple of the page, to be mapped at `iova`.
-    pub(super) fn new(iova: u64, bytes: u64) -> Result<Self, DmaError> {
-        let pages = usize::try_from(bytes / PAGE as u64)
-            .ok()
-            .and_then(NonZeroUsize::new)
-            .ok_or(DmaError::Length { length: bytes })?;
-        let memory = Memory::new(pages).map_err(|source| DmaError::NoMemory {
-            length: bytes,
-            source,
+    pub(super) fn new(iova: u64, bytes: u64, huge: HugePages) -> Result<Self, DmaError> {
+        let memory = Memory::new(bytes, huge).map_err(|source| match huge {
+            HugePages::Require => DmaError::NoHugePages {
+                length: bytes,
+                source,
+            },
+            HugePages::Prefer | HugePages::Never => DmaError::NoMemory {
+                length: bytes,
+                source,
+            },
         })?;
         Ok(Self {
             iova,
@@ -56,6 +67,15 @@ impl Arena {
 
     pub(super) fn bytes(&self) -> u64 {
         self.memory.bytes()
+    }
+
+    /// Bytes in huge pages.
+    pub(super) fn huge_bytes(&self) -> u64 {
+        if self.memory.page() > PAGE as u64 {
+            self.bytes()
+        } else {
+            0
+        }
     }
 
     pub(super) fn range(&self) -> DmaRange<'_> {

@@ -22,6 +22,18 @@ pub enum DmaError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The host has no huge pages free, and the space is to have nothing else. Reserve some (`vm.nr_hugepages`, or
+    /// `hugepagesz=1G hugepages=N` on the kernel's command line), or prefer them instead.
+    #[error(
+        "{length} bytes of huge pages: {source}; free ones are in /sys/kernel/mm/hugepages/*/free_hugepages, \
+         vm.nr_hugepages reserves more"
+    )]
+    NoHugePages {
+        /// What was asked for, in whole huge pages.
+        length: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// No IOVA range is left that all attached functions reach. Free buffers, or attach fewer chips to this space.
     #[error(
         "no free IOVA range of {length} bytes: {free} bytes are free, {largest} at most in one piece"

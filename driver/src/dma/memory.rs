@@ -1,4 +1,7 @@
 //! The memory behind an arena: a memfd, mapped here, and shared with whoever gets its descriptor.
+//!
+//! Of huge pages where that is wanted and there are any: an IOMMU then needs an entry a huge page, and pinning is a
+//! matter of a few pages instead of hundreds of thousands.
 
 #![allow(unsafe_code, reason = "mapped memory is reached through raw addresses")]
 
@@ -11,16 +14,37 @@ use std::slice;
 use std::sync::atomic::AtomicU64;
 
 use auk_asic::PAGE;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::ftruncate;
+
+/// Whether memory for DMA is to be of huge pages (`Documentation/admin-guide/mm/hugetlbpage.rst`): of 1 GiB where a
+/// buffer is a multiple of that, else of 2 MiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HugePages {
+    /// Where the host has some free; ordinary pages otherwise.
+    #[default]
+    Prefer,
+    /// Or else it is an error.
+    Require,
+    /// Not, even if there are some: they are for somebody else.
+    Never,
+}
+
+/// The kinds of pages of x86-64, the largest first.
+const HUGE: [(u64, MFdFlags); 2] = [
+    (1 << 30, MFdFlags::MFD_HUGE_1GB),
+    (2 << 20, MFdFlags::MFD_HUGE_2MB),
+];
 
 /// Zeroed shared memory of whole pages, mapped until it is dropped.
 #[derive(Debug)]
 pub(super) struct Memory {
     base: NonNull<AtomicU64>,
     bytes: NonZeroUsize,
+    page: u64,
     fd: OwnedFd,
 }
 
@@ -30,16 +54,35 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// `pages` pages of zeroes. The descriptor is sealed: its size is fixed, so that a peer that maps it can rely on it.
-    pub(super) fn new(pages: NonZeroUsize) -> io::Result<Self> {
-        let bytes = pages
-            .checked_mul(const { NonZeroUsize::new(PAGE).unwrap() })
+    /// `bytes` zeroes, a multiple of the page.
+    pub(super) fn new(bytes: u64, huge: HugePages) -> io::Result<Self> {
+        let mut refused = None;
+        if huge != HugePages::Never {
+            for (page, kind) in HUGE {
+                if !bytes.is_multiple_of(page) {
+                    continue;
+                }
+                match Self::of(bytes, page, MFdFlags::MFD_HUGETLB | kind) {
+                    Ok(memory) => return Ok(memory),
+                    Err(error) => refused = Some(error),
+                }
+            }
+        }
+        if huge == HugePages::Require {
+            return Err(refused.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()));
+        }
+        Self::of(bytes, PAGE as u64, MFdFlags::empty())
+    }
+
+    /// The descriptor is sealed: its size is fixed, so that a peer that maps it can rely on it.
+    fn of(bytes: u64, page: u64, kind: MFdFlags) -> io::Result<Self> {
+        let length = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let bytes = usize::try_from(bytes)
+            .ok()
+            .and_then(NonZeroUsize::new)
             .ok_or(io::ErrorKind::OutOfMemory)?;
-        let length = libc::off_t::try_from(bytes.get()).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let fd = memfd_create(
-            "auk-dma",
-            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
-        )?;
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | kind;
+        let fd = memfd_create("auk-dma", flags)?;
         ftruncate(&fd, length)?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
@@ -54,11 +97,39 @@ impl Memory {
                 0,
             )
         }?;
-        Ok(Self {
+        let memory = Self {
             base: base.cast(),
             bytes,
+            page,
             fd,
-        })
+        };
+        if page > PAGE as u64 {
+            memory.populate()?;
+        }
+        Ok(memory)
+    }
+
+    /// Has every page there now. `mmap` reserved them, but a cgroup's limit is only met when a page is taken, and then
+    /// by SIGBUS.
+    fn populate(&self) -> io::Result<()> {
+        // SAFETY: the range is this mapping; the advice changes nothing of what it holds.
+        let advised = unsafe {
+            libc::madvise(
+                self.base.as_ptr().cast(),
+                self.bytes.get(),
+                libc::MADV_POPULATE_WRITE,
+            )
+        };
+        match Errno::result(advised) {
+            // Linux before 5.14 does not know it.
+            Ok(_) | Err(Errno::EINVAL) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Bytes of one of its pages.
+    pub(super) const fn page(&self) -> u64 {
+        self.page
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -23,6 +23,7 @@ mod space;
 
 pub use buffer::DmaBuffer;
 pub use error::DmaError;
+pub use memory::HugePages;
 pub use space::{DmaSpace, DmaUsage};
 
 #[cfg(all(test, not(loom)))]

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use auk_asic::PAGE;
 
-use super::arena::{Arena, arena_bytes};
+use super::arena::{Arena, alignment, arena_bytes};
+use super::memory::HugePages;
 use super::ranges::{self, Ranges};
 use super::{DmaBuffer, DmaError};
 use crate::bus::{BusError, DmaTarget};
@@ -29,6 +30,8 @@ pub struct DmaUsage {
     pub mappings: u64,
     /// Bytes mapped.
     pub mapped: u64,
+    /// Of these, bytes in huge pages.
+    pub huge: u64,
     /// Bytes in buffers that live.
     pub used: u64,
     /// Bytes that were given up because unmapping them failed: a chip might still write them.
@@ -42,6 +45,7 @@ pub(super) struct SpaceInner {
     /// Read to find room; written only when an arena comes or goes.
     arenas: RwLock<Vec<Arc<Arena>>>,
     leaked: AtomicU64,
+    huge: HugePages,
 }
 
 struct Layout {
@@ -71,9 +75,16 @@ impl Default for DmaSpace {
 }
 
 impl DmaSpace {
-    /// A space with nothing attached; buffers may be allocated before and after functions are.
+    /// A space with nothing attached; buffers may be allocated before and after functions are. Its memory is of huge pages
+    /// where the host has some free.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_huge_pages(HugePages::default())
+    }
+
+    /// The same, with a say about huge pages.
+    #[must_use]
+    pub fn with_huge_pages(huge: HugePages) -> Self {
         Self {
             inner: Arc::new(SpaceInner {
                 layout: Mutex::new(Layout {
@@ -82,6 +93,7 @@ impl DmaSpace {
                 }),
                 arenas: RwLock::new(Vec::new()),
                 leaked: AtomicU64::new(0),
+                huge,
             }),
         }
     }
@@ -137,6 +149,7 @@ impl DmaSpace {
         DmaUsage {
             mappings: targets * arenas.len() as u64,
             mapped,
+            huge: arenas.iter().map(|arena| arena.huge_bytes()).sum(),
             used: mapped - free,
             leaked: self.inner.leaked.load(Ordering::Relaxed),
         }
@@ -248,9 +261,7 @@ impl SpaceInner {
                 });
             }
         }
-        // Aligned to its own smallest size, so that an IOMMU can use its large pages.
-        let align = arena_bytes(1).unwrap_or(PAGE as u64);
-        let iova = layout.iova.take(bytes, align).ok_or_else(|| {
+        let iova = layout.iova.take(bytes, alignment(bytes)).ok_or_else(|| {
             let (free, largest) = layout.iova.free_bytes();
             DmaError::NoIova {
                 length: bytes,
@@ -258,7 +269,7 @@ impl SpaceInner {
                 largest,
             }
         })?;
-        let arena = match Arena::new(iova, bytes) {
+        let arena = match Arena::new(iova, bytes, self.huge) {
             Ok(arena) => Arc::new(arena),
             Err(error) => {
                 layout.iova.give(iova, bytes);

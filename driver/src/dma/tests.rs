@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
-use super::{DmaError, DmaSpace};
+use super::{DmaError, DmaSpace, HugePages};
 use crate::bus::{BusError, DmaRange, DmaTarget};
 
 /// Two mebibytes: what one arena of small buffers takes.
@@ -314,5 +314,33 @@ proptest! {
         for (mark, buffer) in &living {
             prop_assert!(buffer.to_vec(0, buffer.len()).unwrap().iter().all(|byte| byte == mark));
         }
+    }
+}
+
+#[test]
+fn huge_pages_are_used_when_there_are_some_and_missed_with_words_when_there_are_none() {
+    let free = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+    let free: u64 = free.map_or(0, |text| text.trim().parse().unwrap());
+    let length = ARENA as usize;
+
+    let never = DmaSpace::with_huge_pages(HugePages::Never);
+    let _ordinary = never.alloc(length).unwrap();
+    assert_eq!(never.usage().huge, 0);
+
+    let prefer = DmaSpace::with_huge_pages(HugePages::Prefer);
+    let buffer = prefer.alloc(length).unwrap();
+    buffer.write(0, b"tensor").unwrap();
+    assert_eq!(prefer.usage().mapped, ARENA);
+
+    let require = DmaSpace::with_huge_pages(HugePages::Require);
+    let required = require.alloc(length);
+    if free >= 2 {
+        assert_eq!(prefer.usage().huge, ARENA);
+        required.unwrap();
+        assert_eq!(require.usage().huge, ARENA);
+    } else if free == 0 {
+        assert_eq!(prefer.usage().huge, 0);
+        let error = required.unwrap_err();
+        assert!(matches!(error, DmaError::NoHugePages { .. }), "{error}");
     }
 }
