@@ -106,3 +106,20 @@ fn a_directory_without_a_host_is_an_error_that_says_what_to_do() {
         .expect_error(3, &["/nowhere/at/all", "hint: give the root of a host"]);
     auk(&["demo", "--pace", "fast"]).expect_error(2, &["--pace"]);
 }
+
+#[test]
+fn the_job_runs_alone_on_a_chip_that_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("host");
+    let (_host, _) = sim_host(&root, 1, 0);
+    let root = root.to_str().unwrap();
+    let alone = ["demo", "--root", root, "--on", "0000:01:00.0", "--json"];
+    let summary = auk(&alone).expect_code(0).json();
+    assert_eq!(summary["images"], 1797);
+    assert_eq!(summary["mismatches"], 0);
+    assert_eq!(summary["claims"].as_array().unwrap().len(), 3);
+    assert!(summary.get("fault").is_none(), "{summary}");
+
+    let wrong = ["demo", "--root", root, "--on", "0000:07:00.0"];
+    auk(&wrong).expect_error(3, &["0000:07:00.0"]);
+}

@@ -19,7 +19,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(&cli.root, args),
         Command::Agent(args) => agent::run(&cli.root, args),
         Command::Sim { command } => sim::run(&cli.root, command),
-        Command::Demo(args) => crate::demo::run(args),
+        Command::Demo(args) => crate::demo::run(&cli.root, args),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What it says in the end is measured, and each claim is checked: the exit code is 0 only if all of them held.
 
+mod alone;
 mod digits;
 mod job;
 mod play;
@@ -10,6 +11,7 @@ mod reference;
 mod show;
 mod stage;
 mod summary;
+mod work;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,6 +37,7 @@ Examples:
   auk demo --pace 20            slow enough to watch
   auk sim host --root /tmp/host &
   auk demo --attach /tmp/host   on a host that runs already
+  auk demo --on 0000:01:00.0    the job alone, on a chip of this machine
 
 Ends with 0 only if everything that it says was true, with 1 if a claim did not hold, with 3 if it could not go on.";
 
@@ -55,12 +58,22 @@ pub(crate) struct Args {
     /// Use the simulated host that runs at DIR instead of starting one
     #[arg(long, value_name = "DIR")]
     attach: Option<PathBuf>,
+
+    /// Run the job alone on this chip of the host at --root: no fault, no agent
+    #[arg(long, value_name = "BDF", conflicts_with = "attach")]
+    on: Option<pci::Bdf>,
 }
 
 /// Runs the demo; the exit code says whether all that it printed was true.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     let stop = Stop::hold()?;
     let show = Show::new(args.json, digits::COUNT);
+    let pace = Duration::from_millis(args.pace);
+    if let Some(chip) = args.on {
+        let ending = alone::play(&pci::Host::at(root), chip, pace, &stop, &show);
+        show.finish();
+        return conclude(ending?, args.json, &show);
+    }
     let started = Instant::now();
     let (host, root) = match &args.attach {
         Some(root) => (None, root.clone()),
@@ -87,7 +100,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bystanders: &bystanders,
         agent: &agent,
         stop: &stop,
-        pace: Duration::from_millis(args.pace),
+        pace,
         show: &show,
     };
     let ending = play::play(&stage);
@@ -100,18 +113,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .sum();
     drop(host);
 
-    match ending? {
+    let mut ending = ending?;
+    if let Ending::Played(summary) = &mut ending {
+        stopped?;
+        summary.claim(
+            "the driver did nothing that the chip leaves undefined",
+            violations == 0,
+        );
+    }
+    conclude(ending, args.json, &show)
+}
+
+/// Tells how it ended.
+fn conclude(ending: Ending, json: bool, show: &Show) -> anyhow::Result<ExitCode> {
+    match ending {
         Ending::Interrupted => {
-            show.say("demo", "interrupted; host, agent and job are gone")?;
+            show.say("demo", "interrupted; what it started is gone")?;
             Ok(INTERRUPTED.into())
         }
-        Ending::Played(mut summary) => {
-            stopped?;
-            summary.claim(
-                "the driver did nothing that the chip leaves undefined",
-                violations == 0,
-            );
-            report(&summary, args.json)?;
+        Ending::Played(summary) => {
+            report(&summary, json)?;
             Ok(if summary.ok {
                 ExitCode::SUCCESS
             } else {

@@ -27,6 +27,16 @@ pub(super) struct Summary {
     pub(super) batch: usize,
     /// Commands that completed a second while the job ran.
     pub(super) commands_per_second: f64,
+    /// The fault in its midst; none in a job that runs alone.
+    #[serde(flatten)]
+    pub(super) incident: Option<Incident>,
+    /// Each claim and whether it held.
+    pub(super) claims: Vec<Claim>,
+}
+
+/// A fault, how it was seen, and how it was cured.
+#[derive(Debug, Serialize)]
+pub(super) struct Incident {
     /// What the job was told when the chip failed.
     pub(super) fault: String,
     /// What the agent held against the chip.
@@ -38,8 +48,6 @@ pub(super) struct Summary {
     pub(super) recover_ms: f64,
     /// From the passed self-test to the agent's verdict that the chip is healthy, in milliseconds.
     pub(super) healthy_again_ms: u64,
-    /// Each claim and whether it held.
-    pub(super) claims: Vec<Claim>,
 }
 
 /// Something that must be true for the demo to succeed.
@@ -58,7 +66,7 @@ impl Summary {
 
     /// What was measured, by name.
     pub(super) fn results(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut results = vec![
             ("images", format!("{}, each once", self.images)),
             (
                 "accuracy",
@@ -86,15 +94,20 @@ impl Summary {
                 "commands",
                 format!("{:.0} a second", self.commands_per_second),
             ),
-            ("fault", self.fault.clone()),
-            ("evidence", self.evidence.clone()),
-            ("time to detect", format!("{} ms", self.detect_ms)),
-            ("time to recover", format!("{:.1} ms", self.recover_ms)),
-            (
-                "healthy again",
-                format!("{} ms after the self-test", self.healthy_again_ms),
-            ),
-        ]
+        ];
+        if let Some(incident) = &self.incident {
+            results.extend([
+                ("fault", incident.fault.clone()),
+                ("evidence", incident.evidence.clone()),
+                ("time to detect", format!("{} ms", incident.detect_ms)),
+                ("time to recover", format!("{:.1} ms", incident.recover_ms)),
+                (
+                    "healthy again",
+                    format!("{} ms after the self-test", incident.healthy_again_ms),
+                ),
+            ]);
+        }
+        results
     }
 }
 
