@@ -50,9 +50,16 @@ impl<'a> Apt<'a> {
     }
 
     /// Unpacks these packages alone below `to`.
-    pub(crate) fn unpack(&self, suite: &str, packages: &[&str], to: &Path) -> Result<()> {
+    pub(crate) fn unpack<S: AsRef<str>>(
+        &self,
+        suite: &str,
+        packages: &[S],
+        to: &Path,
+    ) -> Result<()> {
         let archives = self.cache.scratch("packages")?;
-        let named = packages.iter().map(|name| format!("{name}/{suite}"));
+        let named = packages
+            .iter()
+            .map(|name| format!("{}/{suite}", name.as_ref()));
         shell::run(
             self.get()?
                 .arg("download")
@@ -64,24 +71,20 @@ impl<'a> Apt<'a> {
         Ok(())
     }
 
-    /// The package that a package which is only a name for the newest depends on, such as
-    /// `linux-image-6.12.1-amd64` of `linux-image-amd64`.
-    pub(crate) fn meaning(&self, suite: &str, package: &str, prefix: &str) -> Result<String> {
+    /// The names of what a package depends on, alternatives included.
+    pub(crate) fn depends(&self, suite: &str, package: &str) -> Result<Vec<String>> {
         let shown = shell::run(
             Command::new("apt-cache")
                 .args(["-c".as_ref(), self.config()?.as_os_str()])
                 .args(["show", &format!("{package}/{suite}")]),
         )?;
-        shown
+        let names = shown
             .lines()
             .filter_map(|line| line.strip_prefix("Depends: "))
-            .flat_map(|all| all.split([',', ' ']))
-            .find(|word| {
-                word.strip_prefix(prefix)
-                    .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-            })
-            .map(str::to_owned)
-            .with_context(|| format!("{package} of {suite} depends on no {prefix}*"))
+            .flat_map(|all| all.split([',', '|']))
+            .filter_map(|one| one.split_whitespace().next())
+            .map(str::to_owned);
+        Ok(names.collect())
     }
 
     fn get(&self) -> Result<Command> {

@@ -18,6 +18,8 @@ pub(crate) struct Line {
     pub(crate) name: &'static str,
     /// The suite that has it.
     pub(crate) suite: &'static str,
+    /// Whether its sources have VFIO character devices; they came with 6.6.
+    pub(crate) has_cdev: bool,
 }
 
 /// Oldest first.
@@ -25,14 +27,17 @@ pub(crate) const LINES: [Line; 3] = [
     Line {
         name: "6.1",
         suite: "bookworm",
+        has_cdev: false,
     },
     Line {
         name: "6.12",
         suite: "trixie",
+        has_cdev: true,
     },
     Line {
         name: "newest",
         suite: "trixie-backports",
+        has_cdev: true,
     },
 ];
 
@@ -47,8 +52,7 @@ impl Kernel {
     /// The stock kernel of a line.
     pub(crate) fn stock(line: Line, cache: &Cache, apt: &Apt<'_>) -> Result<Self> {
         let root = cache.once(&format!("kernel-{}", line.name), |to| {
-            let image = apt.meaning(line.suite, "linux-image-amd64", "linux-image-")?;
-            apt.unpack(line.suite, &[&image], to)
+            apt.unpack(line.suite, &packages(line, apt)?, to)
         })?;
         let modules = [root.join("usr/lib/modules"), root.join("lib/modules")]
             .into_iter()
@@ -86,6 +90,22 @@ impl Kernel {
         }
         Ok(order)
     }
+}
+
+/// The packages of a line's newest kernel. Since 7.x the one with its name is empty, and has the image, the modules and
+/// their lists from others of the same release.
+fn packages(line: Line, apt: &Apt<'_>) -> Result<Vec<String>> {
+    const NEWEST: &str = "linux-image-amd64";
+    const PREFIX: &str = "linux-image-";
+    let newest = apt.depends(line.suite, NEWEST)?;
+    let (image, release) = newest
+        .iter()
+        .find_map(|name| Some((name, name.strip_prefix(PREFIX)?)))
+        .with_context(|| format!("{NEWEST} of {} depends on {newest:?}", line.suite))?;
+    let mut parts = apt.depends(line.suite, image)?;
+    parts.retain(|name| name.ends_with(release));
+    parts.push(image.clone());
+    Ok(parts)
 }
 
 struct Modules {
