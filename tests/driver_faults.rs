@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use auk_asic::firmware::{FirmwareVersion, ImageHeader};
 use auk_asic::ident::Model;
-use auk_asic::program::Program;
 use auk_asic::{Fault, SelfTest, State, Status};
 use auk_chip_checks::pattern;
-use auk_driver::{Command, DmaSpace, Error, Heartbeat, OpenOptions, QueueOptions, ResetKind};
+use auk_driver::{Command, DmaSpace, Error, Heartbeat, OpenOptions, QueueOptions};
 use auk_sim::firmware::build_image;
 use auk_sim::{Chip, ChipProfile, Timing};
 use driver_support::*;
@@ -191,110 +190,6 @@ fn an_admin_command_on_a_faulted_chip_says_so_at_once() {
     let error = device.alloc(4096).unwrap_err();
     assert!(matches!(error, Error::Faulted { .. }), "{error}");
     assert!(started.elapsed() < Duration::from_secs(5));
-}
-
-#[test]
-fn a_function_level_reset_scrubs_memory_and_ends_what_was_made() {
-    let chip = chip();
-    let device = open(&chip);
-    let memory = device.alloc(4096).unwrap();
-    let program = device.load(&Program::Checksum).unwrap();
-    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
-    queue.upload(&memory, 0, &[0xAA; 4096], SOON).unwrap();
-    let address = memory.address();
-    let generation = device.vitals().unwrap().generation;
-
-    device.reset(ResetKind::Flr).unwrap();
-    assert_eq!(device.vitals().unwrap().generation, generation);
-    drop((queue, memory, program));
-    let memory = device.alloc(4096).unwrap();
-    assert_eq!(memory.address(), address);
-    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
-    let mut found = vec![1; 4096];
-    queue.download(&memory, 0, &mut found, SOON).unwrap();
-    assert_eq!(found, vec![0; 4096]);
-    assert_strict(&chip);
-}
-
-#[test]
-fn device_memory_survives_a_restart_of_the_firmware() {
-    let chip = chip();
-    let device = open(&chip);
-    let data = pattern(5, 4096);
-    let memory = device.alloc(4096).unwrap();
-    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
-    queue.upload(&memory, 0, &data, SOON).unwrap();
-    device.reset(ResetKind::FirmwareRestart).unwrap();
-    drop((queue, memory));
-    let memory = device.alloc(4096).unwrap();
-    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
-    let mut found = vec![0; 4096];
-    queue.download(&memory, 0, &mut found, SOON).unwrap();
-    assert_eq!(found, data);
-}
-
-#[test]
-fn a_queue_of_another_thread_learns_of_a_reset() {
-    let chip = chip();
-    let device = open(&chip);
-    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
-    let semaphore = device.buffer(8).unwrap();
-    let ticket = queue.submit(&Command::wait(&semaphore, 1, 9_000)).unwrap();
-    let waiter = std::thread::spawn(move || queue.wait_interrupt(ticket, SOON).unwrap_err());
-    std::thread::sleep(Duration::from_millis(20));
-    device.reset(ResetKind::FirmwareRestart).unwrap();
-    let error = waiter.join().unwrap();
-    assert!(
-        matches!(error, Error::Stale { .. } | Error::NotReady { .. }),
-        "{error}"
-    );
-    device.check().unwrap();
-}
-
-#[test]
-fn a_buffer_dropped_in_flight_lives_until_its_command_ends() {
-    let chip = chip();
-    let space = DmaSpace::new();
-    let device = try_open(&chip, &OpenOptions::default().space(&space)).unwrap();
-    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
-    let idle = space.usage().used;
-    let semaphore = space.alloc(1 << 16).unwrap();
-    let ticket = queue.submit(&Command::wait(&semaphore, 1, 9_000)).unwrap();
-    drop(semaphore);
-    assert_eq!(space.usage().used, idle + (1 << 16));
-    queue.abort(ticket, SOON).unwrap();
-    assert_eq!(space.usage().used, idle);
-}
-
-#[test]
-fn device_memory_dropped_in_flight_is_freed_after_its_command() {
-    let chip = chip();
-    let device = open(&chip);
-    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
-    let memory = device.alloc(4096).unwrap();
-    queue.run(&Command::fill(&memory, 0, 4096), SOON).unwrap();
-    let ticket = queue.submit(&Command::wait(&memory, 1, 9_000)).unwrap();
-    drop(memory);
-    assert_eq!(device.telemetry().unwrap().memory_used, 4096);
-    queue.abort(ticket, SOON).unwrap();
-    // What the hot path leaves behind is freed at the next occasion.
-    drop(device.alloc(4096).unwrap());
-    assert_eq!(device.telemetry().unwrap().memory_used, 0);
-}
-
-#[test]
-fn a_queue_dropped_in_flight_frees_its_memory_once_the_chip_deleted_it() {
-    let chip = chip();
-    let space = DmaSpace::new();
-    let device = try_open(&chip, &OpenOptions::default().space(&space)).unwrap();
-    let idle = space.usage().used;
-    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
-    let semaphore = space.alloc(4096).unwrap();
-    queue.submit(&Command::wait(&semaphore, 1, 9_000)).unwrap();
-    drop(semaphore);
-    drop(queue);
-    assert_eq!(space.usage().used, idle);
-    assert_eq!(device.telemetry().unwrap().queues, 0);
 }
 
 #[test]

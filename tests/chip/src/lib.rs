@@ -16,6 +16,7 @@ use auk_driver::Device;
 pub mod launches;
 pub mod memory;
 pub mod queues;
+pub mod resets;
 
 /// Generous: the machine may be busy, or emulated.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -46,6 +47,13 @@ macro_rules! for_each_check {
             queues::a_command_that_does_not_end_can_be_waited_for_again_and_aborted,
             queues::a_mixed_batch_gives_each_command_its_own_end,
             queues::a_context_keeps_its_queues_inside_its_bounds,
+            resets::a_function_level_reset_scrubs_memory_and_ends_what_was_made,
+            resets::device_memory_survives_a_restart_of_the_firmware,
+            resets::a_queue_of_another_thread_learns_of_a_reset,
+            resets::a_buffer_dropped_in_flight_lives_until_its_command_ends,
+            resets::device_memory_dropped_in_flight_is_freed_after_its_command,
+            resets::a_queue_dropped_in_flight_frees_its_memory_once_the_chip_deleted_it,
+            resets::a_reset_under_load_ends_every_command_once_and_the_next_life_works,
         }
     };
 }
