@@ -5,6 +5,7 @@ mod guest;
 mod init;
 mod pci;
 mod port;
+mod rdma;
 mod registry;
 mod tests;
 

@@ -7,6 +7,12 @@ use auk_vm::Mode;
 pub(crate) enum Iommu {
     /// VT-d.
     Intel,
+    /// AMD-Vi.
+    Amd,
+    /// `virtio-iommu`, which does not remap interrupts.
+    Virtio,
+    /// There is none.
+    None,
 }
 
 /// What is plugged in beside our chips; each behind a root port of its own where it is PCI Express.
@@ -18,6 +24,12 @@ pub(crate) enum Extra {
     Nvme,
     /// Intel's 82574L.
     E1000e,
+    /// A random number generator that QEMU's monitor can send PCI Express errors from: `rng`.
+    RngWithAer,
+    /// An Ethernet interface that is connected to nothing.
+    VirtioNet,
+    /// A root port with nothing in it, to plug something in: `empty`.
+    EmptyPort,
 }
 
 /// A machine, and what is to run in it.
@@ -40,42 +52,113 @@ pub(crate) struct Boot {
 }
 
 const BOTH: &[Mode] = &[Mode::Group, Mode::Cdev];
+const GROUP: &[Mode] = &[Mode::Group];
 const ALL_LINES: &[&str] = &[];
+const LTS: &[&str] = &["6.12"];
 
-/// All of them, in order.
-pub(crate) const BOOTS: &[Boot] = &[Boot {
-    name: "chip",
+/// What most boots have: they differ from it in a few fields.
+const PLAIN: Boot = Boot {
+    name: "",
     lines: ALL_LINES,
     modes: BOTH,
     iommu: Iommu::Intel,
     chips: 1,
-    extras: &[Extra::Edu, Extra::Nvme, Extra::E1000e],
-    modules: &["nvme", "e1000e"],
-    groups: &["discovery", "stock"],
-    short: true,
-}];
+    extras: &[],
+    modules: &[],
+    groups: &[],
+    short: false,
+};
+
+/// All of them, in order.
+pub(crate) const BOOTS: &[Boot] = &[
+    Boot {
+        name: "chip",
+        extras: &[Extra::Edu, Extra::Nvme, Extra::E1000e],
+        modules: &["nvme", "e1000e"],
+        groups: &["discovery", "stock", "outside"],
+        short: true,
+        ..PLAIN
+    },
+    Boot {
+        name: "gone",
+        extras: &[Extra::EmptyPort],
+        groups: &["gone"],
+        ..PLAIN
+    },
+    Boot {
+        name: "eight",
+        chips: 8,
+        groups: &["discovery"],
+        ..PLAIN
+    },
+    Boot {
+        name: "aer",
+        extras: &[Extra::RngWithAer],
+        modules: &["aer_inject"],
+        groups: &["aer"],
+        ..PLAIN
+    },
+    Boot {
+        name: "amd-iommu",
+        lines: LTS,
+        modes: GROUP,
+        iommu: Iommu::Amd,
+        extras: &[Extra::Edu],
+        groups: &["discovery"],
+        ..PLAIN
+    },
+    Boot {
+        name: "virtio-iommu",
+        lines: LTS,
+        modes: GROUP,
+        iommu: Iommu::Virtio,
+        extras: &[Extra::Edu],
+        modules: &["virtio_iommu"],
+        groups: &["discovery"],
+        ..PLAIN
+    },
+    Boot {
+        name: "no-iommu",
+        iommu: Iommu::None,
+        extras: &[Extra::Edu],
+        groups: &["no_iommu"],
+        ..PLAIN
+    },
+    Boot {
+        name: "rdma",
+        lines: LTS,
+        modes: GROUP,
+        chips: 0,
+        extras: &[Extra::VirtioNet],
+        modules: &["virtio_net", "rdma_rxe", "ib_uverbs", "crc32_generic"],
+        groups: &["rdma"],
+        ..PLAIN
+    },
+];
 
 impl Boot {
-    /// Modules to load, and what each of them is told.
+    /// Modules to load, and what they need. The IOMMU's is among [`Boot::modules`], and goes before VFIO's.
     pub(crate) fn all_modules(&self, mode: Mode) -> Vec<&'static str> {
         let iommufd = (mode == Mode::Cdev).then_some("iommufd");
         let vfio = ["vfio_pci", "vfio_iommu_type1"];
-        iommufd
-            .into_iter()
-            .chain(vfio)
-            .chain(self.modules.iter().copied())
-            .collect()
+        let modules = self.modules.iter().copied();
+        modules.chain(iommufd).chain(vfio).collect()
     }
 
     /// What a module is told when it is loaded.
-    pub(crate) fn parameters(&self, _module: &str) -> &'static str {
-        ""
+    pub(crate) fn parameters(&self, module: &str) -> &'static str {
+        match (self.iommu, module) {
+            // Without interrupt remapping type1 refuses to work, unless told that every function is trusted.
+            (Iommu::Virtio, "vfio_iommu_type1") => "allow_unsafe_interrupts=1",
+            _ => "",
+        }
     }
 
     /// What is added to the kernel's command line.
     pub(crate) fn append(&self) -> &'static str {
         match self.iommu {
             Iommu::Intel => "intel_iommu=on",
+            Iommu::Amd | Iommu::Virtio | Iommu::None => "",
         }
     }
 }

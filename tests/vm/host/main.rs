@@ -9,6 +9,7 @@ mod cdev;
 mod chips;
 mod initramfs;
 mod kernel;
+mod machine;
 mod port;
 mod programs;
 mod qemu;

@@ -1,10 +1,10 @@
-//! QEMU: from a package of Debian's backports, because `vfio-user-pci` came with 10.1; its command line, its process,
+//! QEMU: from a package of Debian's backports, because `vfio-user-pci` came with 10.1; its process and
 //! its monitor.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::apt::Apt;
-use crate::boots::{Boot, Extra, Iommu};
 use crate::cache::Cache;
+use crate::machine::Machine;
 
 /// How long the monitor may take to answer.
 const MONITOR: Duration = Duration::from_secs(30);
@@ -21,32 +21,6 @@ const MONITOR: Duration = Duration::from_secs(30);
 /// QEMU as it is unpacked.
 pub(crate) struct Qemu {
     root: PathBuf,
-}
-
-/// The files and sockets of one machine.
-pub(crate) struct Machine<'a> {
-    pub(crate) boot: &'a Boot,
-    pub(crate) kernel: &'a Path,
-    pub(crate) initramfs: &'a Path,
-    /// Where the sockets are; a short path, as sockets need it.
-    pub(crate) run: &'a Path,
-    /// The sockets of our chips.
-    pub(crate) chips: &'a [PathBuf],
-    /// Takes what the kernel says.
-    pub(crate) console: &'a Path,
-    /// Takes what QEMU says.
-    pub(crate) log: &'a Path,
-}
-
-impl Machine<'_> {
-    /// The socket on which the host waits for the guest's second serial port.
-    pub(crate) fn port(&self) -> PathBuf {
-        self.run.join("port")
-    }
-
-    fn monitor(&self) -> PathBuf {
-        self.run.join("qmp")
-    }
 }
 
 impl Qemu {
@@ -63,7 +37,7 @@ impl Qemu {
             .with_context(|| format!("making {}", machine.log.display()))?;
         let child = self
             .command()
-            .args(arguments(machine))
+            .args(machine.arguments())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -88,92 +62,6 @@ impl Qemu {
         }
         command
     }
-}
-
-fn arguments(machine: &Machine<'_>) -> Vec<String> {
-    let boot = machine.boot;
-    let path = |path: &Path| path.display().to_string();
-    let mut all: Vec<String> = [
-        "-nodefaults",
-        "-no-reboot",
-        "-display",
-        "none",
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "max",
-        "-smp",
-        "2",
-        "-m",
-        "1G",
-        // The simulator maps the guest's memory: it must be shared, and a memfd, which can be sealed.
-        "-object",
-        "memory-backend-memfd,id=ram,size=1G,share=on",
-        "-machine",
-        "q35,kernel-irqchip=split,memory-backend=ram",
-    ]
-    .map(str::to_owned)
-    .into();
-    let mut add = |option: &str, value: String| all.extend([option.to_owned(), value]);
-    add("-kernel", path(machine.kernel));
-    add("-initrd", path(machine.initramfs));
-    add(
-        "-append",
-        format!("console=ttyS0 quiet panic=-1 {}", boot.append()),
-    );
-    add("-serial", format!("file:{}", path(machine.console)));
-    add("-serial", format!("unix:{}", path(&machine.port())));
-    add(
-        "-qmp",
-        format!("unix:{},server=on,wait=off", path(&machine.monitor())),
-    );
-    match boot.iommu {
-        // Without caching-mode the guest does not tell what it maps, and QEMU gives up.
-        Iommu::Intel => add(
-            "-device",
-            "intel-iommu,intremap=on,caching-mode=on".to_owned(),
-        ),
-    }
-    let mut ports = 0;
-    let mut port = |all: &mut Vec<String>| {
-        let name = format!("port{ports}");
-        ports += 1;
-        let device = format!(
-            "pcie-root-port,id={name},chassis={ports},addr={:#x}",
-            3 + ports
-        );
-        all.extend(["-device".to_owned(), device]);
-        name
-    };
-    for (number, socket) in machine.chips.iter().enumerate() {
-        let bus = port(&mut all);
-        let device = json!({
-            "driver": "vfio-user-pci",
-            "id": format!("chip{number}"),
-            "bus": bus,
-            "socket": { "type": "unix", "path": path(socket) },
-        });
-        all.extend(["-device".to_owned(), device.to_string()]);
-    }
-    for extra in boot.extras {
-        match extra {
-            Extra::Edu => all.extend(["-device", "edu,id=edu"].map(str::to_owned)),
-            Extra::Nvme => {
-                let bus = port(&mut all);
-                all.extend(
-                    ["-drive", "if=none,id=disk,format=raw,file.driver=null-co,file.read-zeroes=on,file.size=64M"]
-                        .map(str::to_owned),
-                );
-                let device = format!("nvme,id=nvme,serial=1,drive=disk,bus={bus}");
-                all.extend(["-device".to_owned(), device]);
-            }
-            Extra::E1000e => {
-                let bus = port(&mut all);
-                all.extend(["-device".to_owned(), format!("e1000e,id=e1000e,bus={bus}")]);
-            }
-        }
-    }
-    all
 }
 
 /// A machine that runs. Dropping it ends it.

@@ -135,7 +135,7 @@ impl Entry {
             _ => "SKIP",
         };
         println!(
-            "{word:<5} {:<7} {:<6} {:<10} {:<58} {:>6.1} s",
+            "{word:<5} {:<7} {:<6} {:<12} {:<62} {:>6.1} s",
             self.kernel, self.mode, self.boot, self.test, self.seconds
         );
         if self.outcome == "failed" {

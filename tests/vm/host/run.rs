@@ -1,6 +1,6 @@
 //! One boot: a machine is started, its tests run one after the other, and it is switched off.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,10 @@ use crate::boots::Boot;
 use crate::chips::Simulated;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
+use crate::machine::{DISK, Machine};
 use crate::port::{self, Port};
 use crate::programs::Programs;
-use crate::qemu::{Machine, Qemu, Running};
+use crate::qemu::{Qemu, Running};
 
 /// A boot takes 4 to 9 s on a quiet machine.
 const BOOT: Duration = Duration::from_secs(180);
@@ -59,12 +60,15 @@ pub(crate) fn run(
     let sockets: Vec<_> = chips.iter().map(|chip| chip.socket().to_owned()).collect();
     let initramfs = directory.path().join("initramfs");
     fs::write(&initramfs, archive(job, programs)?)?;
+    let disk = directory.path().join("disk");
+    File::create(&disk)?.set_len(DISK)?;
     let machine = Machine {
         boot: job.boot,
         kernel: &job.kernel.image,
         initramfs: &initramfs,
         run: directory.path(),
         chips: &sockets,
+        disk: &disk,
         console: &job.logs.join("console.log"),
         log: &job.logs.join("qemu.log"),
     };

@@ -1,10 +1,22 @@
 //! The tests, a file a group. `host/boots.rs` says which boots run which groups.
 
+mod aer;
 mod discovery;
+mod gone;
+mod no_iommu;
+mod outside;
+mod rdma;
 mod stock;
 
 use crate::registry::Test;
 
 /// Name and tests of each group; a group's tests run in their order.
-pub(crate) const GROUPS: &[(&str, &[Test])] =
-    &[("discovery", discovery::TESTS), ("stock", stock::TESTS)];
+pub(crate) const GROUPS: &[(&str, &[Test])] = &[
+    ("aer", aer::TESTS),
+    ("discovery", discovery::TESTS),
+    ("gone", gone::TESTS),
+    ("no_iommu", no_iommu::TESTS),
+    ("outside", outside::TESTS),
+    ("rdma", rdma::TESTS),
+    ("stock", stock::TESTS),
+];
