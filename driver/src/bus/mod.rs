@@ -1,11 +1,12 @@
 //! One PCI function, however it is reached: its regions, its interrupts, its reset, its DMA.
 //!
 //! The terms are those of the kernel's VFIO interface (`<linux/vfio.h>`), which vfio-user took over, so
-//! that both buses say the same: [`remote`] speaks vfio-user over a socket; kernel VFIO is to come. The
+//! that both buses say the same: [`remote`] speaks vfio-user over a socket, [`vfio`] the kernel's VFIO. The
 //! reasoning is in `docs/driver.md`.
 
 mod error;
 pub mod remote;
+pub mod vfio;
 
 use std::any::Any;
 use std::ops::RangeInclusive;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use auk_vfio_user::model::{IrqInfo, MmapArea, RegionInfo, RegionMmap};
 pub use error::BusError;
+pub use vfio::{Access, Vfio};
 
 use crate::deadline::Deadline;
 use crate::pci::{ConfigError, ConfigSpace};

@@ -226,6 +226,13 @@ impl DmaSpace {
         }
     }
 
+    /// What functions are attached through. A bus that opens one more looks for a container of its own among them.
+    pub(crate) fn targets(&self) -> Vec<Arc<dyn DmaTarget>> {
+        let layout = self.inner.layout();
+        let attached = layout.targets.iter();
+        attached.map(|known| Arc::clone(&known.target)).collect()
+    }
+
     fn take_mapped(&self, asked: u64, whole: u64) -> Option<DmaBuffer> {
         self.inner.read_arenas().iter().find_map(|arena| {
             let (offset, used) = arena.take(whole)?;
@@ -318,7 +325,8 @@ impl SpaceInner {
         let problem = match target.unmap(arena.iova, arena.bytes()) {
             Ok(bytes) if bytes == arena.bytes() => return true,
             // Behind a closed socket nothing can be asked any more. A peer that lives on has the pages of the memfd,
-            // and those are never this process's for anything else once its own mapping is gone.
+            // and those are never this process's for anything else once its own mapping is gone. Of the kernel's buses none
+            // says this: a container unmaps, and answers for it, also after its functions were removed.
             Err(BusError::Disconnected { .. }) => return true,
             Ok(bytes) => format!("{bytes} bytes were unmapped"),
             Err(error) => error.to_string(),
