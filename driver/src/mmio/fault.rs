@@ -218,7 +218,7 @@ mod tests {
 
     use nix::sys::memfd::{MFdFlags, memfd_create};
 
-    use super::super::{Doorbell, Window};
+    use super::super::{Doorbell, RegisterError, Window};
     use super::*;
 
     /// A window on a page that is gone, as a BAR is after unplug.
@@ -261,6 +261,18 @@ mod tests {
                 assert!(!kept.is_lost());
             },
         );
+        assert!(status.is_none_or(|status| status.success()), "{status:?}");
+    }
+
+    #[test]
+    fn a_register_of_a_bar_that_is_gone_is_an_error() {
+        let status = in_child("a_register_of_a_bar_that_is_gone_is_an_error", || {
+            install().unwrap();
+            let window = gone();
+            let lost = RegisterError::Lost { offset: 8 };
+            assert_eq!(window.read_u32(8), Err(lost));
+            assert_eq!(window.write_u32(8, 1), Err(lost));
+        });
         assert!(status.is_none_or(|status| status.success()), "{status:?}");
     }
 

@@ -23,6 +23,7 @@
 )]
 
 mod fault;
+mod register;
 
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
@@ -38,6 +39,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::{SFlag, fstat};
 
 pub use fault::install as install_sigbus_handler;
+pub use register::RegisterError;
 
 use crate::bus::{BusError, RegionInfo};
 
@@ -132,16 +134,38 @@ impl Window {
         self.range.is_lost()
     }
 
+    /// Where a 32-bit register is.
+    ///
+    /// # Safety
+    /// `offset` is a multiple of 4 and below the length, which is a page at least.
+    #[inline]
+    unsafe fn register(&self, offset: usize) -> NonNull<u32> {
+        // SAFETY: the sum is inside the mapping.
+        unsafe { self.base.add(offset) }.cast()
+    }
+
+    /// Reads a 32-bit register.
+    ///
+    /// # Safety
+    /// As for [`Window::register`].
+    #[inline]
+    unsafe fn read(&self, offset: usize) -> u32 {
+        // SAFETY: the caller's.
+        let register = unsafe { self.register(offset) };
+        // SAFETY: the register lies in the mapping, which lives as long as `self`, and is aligned because the mapping
+        // begins at a page.
+        unsafe { register.read_volatile() }
+    }
+
     /// Writes a 32-bit register.
     ///
     /// # Safety
-    /// `offset` is a multiple of 4 and below a page.
+    /// As for [`Window::register`].
     #[inline]
     unsafe fn write(&self, offset: usize, value: u32) {
-        // SAFETY: a window is at least a page long, so that the sum is inside it.
-        let register = unsafe { self.base.add(offset) }.cast::<u32>();
-        // SAFETY: the register lies in the mapping, which lives as long as `self`, and is aligned because the mapping
-        // begins at a page.
+        // SAFETY: the caller's.
+        let register = unsafe { self.register(offset) };
+        // SAFETY: as when reading.
         unsafe { register.write_volatile(value) };
     }
 }
@@ -245,7 +269,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::fs::FileExt;
 
-    fn region(bytes: u64, claimed: u64, sealed: bool) -> (File, RegionInfo) {
+    pub(super) fn region(bytes: u64, claimed: u64, sealed: bool) -> (File, RegionInfo) {
         let fd: OwnedFd =
             memfd_create("bar", MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_CLOEXEC).unwrap();
         let file = File::from(fd);
