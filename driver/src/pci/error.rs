@@ -51,6 +51,16 @@ pub enum PciError {
         /// What it should hold.
         expected: &'static str,
     },
+    /// The kernel did not reset the function.
+    #[error("{bdf}: resetting it through sysfs: {source} ({meaning})")]
+    Reset {
+        /// The function.
+        bdf: Bdf,
+        /// What the kernel said.
+        source: io::Error,
+        /// What that means here, and what to do.
+        meaning: &'static str,
+    },
     /// Config space could not be read or made sense of.
     #[error("{bdf}: {source}")]
     Config {

@@ -212,7 +212,7 @@ impl PciFunction {
         }
     }
 
-    fn text(&self, name: &str) -> Result<String, PciError> {
+    pub(super) fn text(&self, name: &str) -> Result<String, PciError> {
         let mut bytes = Vec::new();
         File::open(self.path.join(name))
             .and_then(|file| file.take(MOST_TEXT).read_to_end(&mut bytes))
@@ -236,7 +236,7 @@ impl PciFunction {
             .ok_or_else(|| self.content(name, &text, "a line with the total"))
     }
 
-    fn file(&self, name: &str, source: io::Error) -> PciError {
+    pub(super) fn file(&self, name: &str, source: io::Error) -> PciError {
         // The kernel answers ENODEV on files of a function that was removed after they were opened.
         if source.raw_os_error() == Some(libc::ENODEV) {
             return PciError::Config {

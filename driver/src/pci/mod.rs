@@ -15,11 +15,17 @@
 //! ```
 
 mod address;
+pub mod bind;
 mod capability;
 mod config;
 mod error;
 mod function;
+mod group;
 mod host;
+mod reset;
+#[cfg(test)]
+mod tree;
+mod usage;
 mod vitals;
 
 pub use address::{Bdf, BdfError};
@@ -27,5 +33,7 @@ pub use capability::{Capability, DvsecHeader, ExtendedCapability};
 pub use config::{ConfigSpace, SysfsConfig};
 pub use error::{ConfigError, PciError};
 pub use function::{AerCounters, Link, PciFunction};
+pub use group::{GroupMember, IommuGroup};
 pub use host::Host;
+pub use usage::{Use, VfioHolder, VfioHolders};
 pub use vitals::read_vitals;
