@@ -54,6 +54,14 @@ pub(crate) enum Command {
     #[command(after_help = cmd::show::EXAMPLES)]
     Show(cmd::show::Args),
 
+    /// Give devices to VFIO, so that a driver in user space can open them
+    #[command(after_help = cmd::bind::BIND_EXAMPLES)]
+    Bind(cmd::bind::BindArgs),
+
+    /// Give devices back to the driver that they had
+    #[command(after_help = cmd::bind::UNBIND_EXAMPLES)]
+    Unbind(cmd::bind::UnbindArgs),
+
     /// Ask the health agent how the host's devices are
     #[command(after_help = cmd::status::EXAMPLES)]
     Status(cmd::status::Args),

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use auk_driver::Error as DriverError;
 use auk_driver::bus::BusError;
+use auk_driver::pci::bind::BindError;
 use auk_driver::pci::{ConfigError, PciError};
 
 /// Exit code: something was found to be wrong, or could not be seen.
@@ -70,6 +71,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(error) = cause.downcast_ref::<PciError>() {
             return pci_hint(error);
         }
+        if let Some(error) = cause.downcast_ref::<BindError>() {
+            return bind_hint(error);
+        }
         driver_hint(cause.downcast_ref::<DriverError>()?)
     })
 }
@@ -87,6 +91,16 @@ fn pci_hint(error: &PciError) -> Option<String> {
         error if error.is_gone() => {
             "rescan the bus (write 1 to sys/bus/pci/rescan), or look at the slot".to_owned()
         }
+        _ => return None,
+    })
+}
+
+fn bind_hint(error: &BindError) -> Option<String> {
+    Some(match error {
+        BindError::Pci(error) => return pci_hint(error),
+        BindError::InUse { .. } => "stop that first; --force takes it all the same".to_owned(),
+        BindError::NotBound { .. } => "--driver NAME gives it to that driver".to_owned(),
+        BindError::NoIommu { .. } => "`auk doctor` shows what the host lacks".to_owned(),
         _ => return None,
     })
 }

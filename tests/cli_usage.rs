@@ -13,6 +13,8 @@ fn help_names_every_subcommand_and_every_exit_code() {
     for part in [
         "list",
         "show",
+        "bind",
+        "unbind",
         "status",
         "agent",
         "sim",
@@ -31,6 +33,8 @@ fn the_help_of_each_subcommand_has_examples() {
     for subcommand in [
         vec!["list"],
         vec!["show"],
+        vec!["bind"],
+        vec!["unbind"],
         vec!["status"],
         vec!["agent"],
         vec!["sim", "host"],
@@ -55,6 +59,8 @@ fn a_command_line_without_sense_ends_in_2() {
         vec!["fly"],
         vec!["list", "--colour"],
         vec!["show"],
+        vec!["bind"],
+        vec!["unbind", "chip0"],
         vec!["completions", "tcl"],
         vec!["agent", "--interval", "0"],
         vec!["agent", "--listen", "nowhere"],

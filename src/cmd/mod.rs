@@ -1,6 +1,7 @@
 //! The subcommands, a file each.
 
 pub(crate) mod agent;
+pub(crate) mod bind;
 pub(crate) mod completions;
 pub(crate) mod list;
 pub(crate) mod show;
@@ -16,6 +17,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::List(args) => list::run(&cli.root, args),
         Command::Show(args) => show::run(&cli.root, args),
+        Command::Bind(args) => bind::run_bind(&cli.root, args),
+        Command::Unbind(args) => bind::run_unbind(&cli.root, args),
         Command::Status(args) => status::run(&cli.root, args),
         Command::Agent(args) => agent::run(&cli.root, args),
         Command::Sim { command } => sim::run(&cli.root, command),

@@ -8,6 +8,8 @@
     reason = "each test file uses its part, and a failing helper is a failing test"
 )]
 
+pub mod tree;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};

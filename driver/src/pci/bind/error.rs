@@ -79,8 +79,7 @@ pub enum BindError {
     },
     /// The kernel took a step without an error, and the function's driver is not the one it should be then.
     #[error(
-        "{bdf}: {step}: the kernel took it, and yet its driver is {}, not {}{rollback}; a tree of plain files, as of a \
-         simulated host, has no kernel that acts; on a real one look at its log", name(found.as_deref()), name(expected.as_deref())
+        "{bdf}: {step}: the kernel took it, and yet its driver is {}, not {}; the kernel's log may say why{rollback}", name(found.as_deref()), name(expected.as_deref())
     )]
     NoEffect {
         /// The function.
@@ -182,6 +181,9 @@ impl fmt::Display for Rollback {
 
 /// What an errno of a step means, by `drivers/base/bus.c`, `drivers/base/dd.c` and `drivers/vfio/pci/vfio_pci_core.c`.
 pub(super) fn meaning(step: &Step, source: &io::Error) -> &'static str {
+    if source.kind() == io::ErrorKind::Unsupported {
+        return "these are plain files, as a simulated host has them: there is no kernel that acts on them";
+    }
     match (source.raw_os_error(), step) {
         (Some(libc::EACCES | libc::EPERM), _) => "only root may; run it as root",
         (Some(libc::EROFS), _) => {

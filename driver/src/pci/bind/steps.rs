@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
+
 use super::super::{Host, PciFunction};
 use super::error::{BindError, Rollback, Step, meaning};
 
@@ -140,6 +142,8 @@ impl Move<'_> {
             Trouble::Refused(_, source) if source.kind() == io::ErrorKind::TimedOut => {
                 Rollback::Failed("the unbind still waits in the kernel".to_owned())
             }
+            // It is the first step: nothing was done yet.
+            Trouble::Refused(Step::Override(_), _) => Rollback::Done,
             _ => self.bring_back(),
         };
         match trouble {
@@ -168,16 +172,29 @@ impl Move<'_> {
 
 /// Writes to a file of sysfs, in one write as the kernel wants it.
 pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
-    File::options()
-        .write(true)
-        .open(path)?
-        .write_all(text.as_bytes())
+    open(path)?.write_all(text.as_bytes())
 }
 
-/// The same for a write that sleeps until others let go: by a process of its own, which outlives this one if need be. A thread that
-/// sleeps in there would keep this process from ever ending.
-pub(super) fn write_patiently(path: &Path, text: &str, patience: Duration) -> io::Result<()> {
+/// Opens a file of sysfs, or of a file system that stands in for it. A plain file would take the text, and nobody would act.
+fn open(path: &Path) -> io::Result<File> {
     let file = File::options().write(true).open(path)?;
+    match fstatfs(&file)?.filesystem_type() {
+        SYSFS_MAGIC | FUSE_SUPER_MAGIC => Ok(file),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// As [`write`](fn@write), for a write that sleeps until others let go: by a process of its own, which outlives this one if need be.
+/// A thread that sleeps in there would keep this process from ever ending.
+pub(super) fn write_patiently(path: &Path, text: &str, patience: Duration) -> io::Result<()> {
+    wait_for_write(open(path)?, text, patience)
+}
+
+pub(super) fn wait_for_write(
+    file: impl Into<Stdio>,
+    text: &str,
+    patience: Duration,
+) -> io::Result<()> {
     let mut child = Command::new("sh")
         .args(["-c", "printf %s \"$0\"", text])
         .stdin(Stdio::null())

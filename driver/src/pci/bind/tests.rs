@@ -248,11 +248,20 @@ fn a_rollback_that_fails_is_told_and_the_record_stays() {
 }
 
 #[test]
-fn a_tree_in_which_nobody_acts_is_told() {
+fn a_kernel_that_takes_a_step_without_effect_is_told() {
     let tree = tree(Some("native"));
     let error = bind_by(&|_, _| Ok(()), &tree.host(), &tree.get(CHIP), VFIO_PCI).unwrap_err();
     assert!(matches!(error, BindError::NoEffect { .. }), "{error}");
+    assert!(!record(&tree).exists());
+}
+
+#[test]
+fn plain_files_are_not_written_to() {
+    let tree = tree(Some("native"));
+    let error = bind(&tree.host(), &tree.get(CHIP), VFIO_PCI, IfInUse::Refuse).unwrap_err();
     assert!(error.to_string().contains("plain files"), "{error}");
+    assert!(error.to_string().contains("as it was before"), "{error}");
+    assert_eq!(state(&tree), (Some("native".into()), "(null)".into()));
     assert!(!record(&tree).exists());
 }
 
@@ -349,14 +358,11 @@ fn a_function_in_use_is_refused_with_who_uses_it() {
 
 #[test]
 fn a_write_that_does_not_end_is_left_to_a_process_of_its_own() {
-    // A pipe that nobody reads, full, takes no more: as an unbind that waits for a holder.
+    // A full pipe that nobody reads takes no more: as an unbind that waits for a holder.
     let (reader, mut writer) = io::pipe().unwrap();
-    use std::io::Write as _;
-    use std::os::fd::AsRawFd as _;
     // As many bytes as a pipe holds, pipe(7).
-    writer.write_all(&[0; 65_536]).unwrap();
-    let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
-    let error = write_patiently(Path::new(&path), CHIP, Duration::from_millis(50)).unwrap_err();
+    io::Write::write_all(&mut writer, &[0; 65_536]).unwrap();
+    let error = steps::wait_for_write(writer, CHIP, Duration::from_millis(50)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     drop(reader);
 }
