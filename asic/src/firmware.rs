@@ -8,6 +8,11 @@ use crate::Malformed;
 /// A firmware version, packed as major.minor.patch.
 #[bitfield(u32)]
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "u32", into = "u32")
+)]
 pub struct FirmwareVersion {
     /// Patch.
     pub patch: u16,

@@ -29,6 +29,11 @@ pub const HEARTBEAT_HZ: u32 = 10;
 /// Why the chip runs slower than it could.
 #[bitfield(u32)]
 #[derive(PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "u32", into = "u32")
+)]
 pub struct Throttle {
     /// The die or the memory is at its throttle point.
     pub thermal: bool,
@@ -122,6 +127,7 @@ pub const DVSEC_SIZE: u16 = BODY + VitalSigns::SIZE as u16;
 
 /// Vital signs whose codes were checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Vitals {
     /// What the firmware is doing.
     pub state: State,

@@ -1,6 +1,9 @@
-//! What probes report: typed observations, each with the file that it came from. No judgement.
+//! What probes report: typed observations, each a value or why there is none. No judgement.
+//!
+//! A look reads the facts whose time has come, and no others. A new fact is a line in [`facts!`],
+//! its type, and a probe that reads it.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use auk_asic::vitals::Vitals;
 use serde::{Deserialize, Serialize};
@@ -9,20 +12,26 @@ use crate::probe::ProbeError;
 use crate::time::Moment;
 
 /// A value as it was read, or why it could not be.
-#[derive(Clone, Debug)]
-pub struct Reading<T> {
-    /// The file that was read.
-    pub source: Arc<str>,
-    /// What it said.
-    pub value: Result<T, ProbeError>,
+pub type Reading<T> = Result<T, ProbeError>;
+
+/// How often a fact is read. A look of a class reads the facts of the faster ones too, so that a
+/// check of both sees them at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// What the promise to tell within two seconds rests on.
+    Fast,
+    /// What the kernel counts or keeps, so that nothing is lost between two looks.
+    Slow,
 }
 
-impl<T> Reading<T> {
-    /// A value from a file.
-    pub fn new(source: impl Into<Arc<str>>, value: Result<T, ProbeError>) -> Self {
-        Self {
-            source: source.into(),
-            value,
+impl Class {
+    /// Time between two looks of this class.
+    #[must_use]
+    pub const fn interval(self) -> Duration {
+        match self {
+            Self::Fast => Duration::from_secs(1),
+            Self::Slow => Duration::from_secs(10),
         }
     }
 }
@@ -64,7 +73,8 @@ pub struct Identity {
 }
 
 /// Whether the function answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// The vendor ID reads as it should.
     Present,
@@ -75,7 +85,8 @@ pub enum Presence {
 }
 
 /// PCI power state, `power_state` in sysfs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PowerState {
     /// On.
     D0,
@@ -156,62 +167,189 @@ pub struct Holder {
     pub cgroup: Option<String>,
 }
 
-/// One look at one component.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// When the look ended.
-    pub at: Moment,
-    /// Whether the function answers.
-    pub presence: Reading<Presence>,
-    /// PCI power state.
-    pub power_state: Reading<PowerState>,
-    /// Vital signs; `None` for what has none by its kind.
-    pub vitals: Option<Reading<Vitals>>,
-    /// The link to the port above.
-    pub link: Reading<Link>,
-    /// AER counters; the inner `None` when the kernel keeps none for this function.
-    pub aer: Reading<Option<Aer>>,
-    /// The network port; the outer `None` for what has none by its kind, the inner one when the
-    /// function is there and its interface is not.
-    pub port: Option<Reading<Option<Port>>>,
-    /// Who has it open.
-    pub holder: Option<Holder>,
+/// Makes [`Facts`] and [`FactKind`] of one table: field, kind, type of the value, class, and the
+/// file that evidence names.
+macro_rules! facts {
+    ($( $(#[$doc:meta])* $field:ident: $kind:ident($value:ty), $class:ident, $file:literal; )+) => {
+        /// One thing that can be read of a component.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum FactKind {
+            $( $(#[$doc])* $kind, )+
+        }
+
+        impl FactKind {
+            /// Every fact.
+            pub const ALL: &'static [Self] = &[$( Self::$kind, )+];
+
+            /// How often it is read.
+            #[must_use]
+            pub const fn class(self) -> Class {
+                match self {
+                    $( Self::$kind => Class::$class, )+
+                }
+            }
+
+            /// The file, or the pattern of files, in the directory that it is read from.
+            const fn file(self) -> &'static str {
+                match self {
+                    $( Self::$kind => $file, )+
+                }
+            }
+        }
+
+        /// One look at one component: what was read in this look. `None` is a fact that was not
+        /// asked for; a late or failed one is an error.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct Facts {
+            /// When the look ended.
+            pub at: Moment,
+            $( $(#[$doc])* pub $field: Option<Reading<$value>>, )+
+            /// Who has it open.
+            pub holder: Option<Holder>,
+        }
+
+        impl Facts {
+            /// A look that has read nothing yet.
+            #[must_use]
+            pub const fn none(at: Moment) -> Self {
+                Self { at, $( $field: None, )+ holder: None }
+            }
+
+            /// A look that was to read these facts and saw none of them, for one reason.
+            #[must_use]
+            pub fn blind(at: Moment, kinds: &[FactKind], error: &ProbeError) -> Self {
+                let mut facts = Self::none(at);
+                for kind in kinds {
+                    match kind {
+                        $( FactKind::$kind => facts.$field = Some(Err(error.clone())), )+
+                    }
+                }
+                facts
+            }
+
+            /// How the reading of a fact went; `None` when it was not read in this look.
+            #[must_use]
+            pub fn outcome(&self, kind: FactKind) -> Option<Result<(), &ProbeError>> {
+                match kind {
+                    $( FactKind::$kind => self.$field.as_ref().map(|read| read.as_ref().map(drop)), )+
+                }
+            }
+        }
+    };
 }
 
-impl Facts {
-    /// A look that saw nothing, for one reason.
+facts! {
+    /// Whether the function answers.
+    presence: Presence(Presence), Fast, "config";
+    /// PCI power state.
+    power_state: PowerState(PowerState), Fast, "power_state";
+    /// Vital signs.
+    vitals: Vitals(Vitals), Fast, "config";
+    /// The link, seen from the function.
+    link: Link(Link), Slow, "current_link_*";
+    /// The same link, seen from the port above; `None` when that is no PCI port.
+    link_above: LinkAbove(Option<Link>), Slow, "current_link_*";
+    /// AER counters; `None` when the kernel keeps none for this function.
+    aer: Aer(Option<Aer>), Slow, "aer_dev_*";
+    /// AER counters of the port above; `None` when there is none or the kernel keeps none for it.
+    aer_above: AerAbove(Option<Aer>), Slow, "aer_dev_*";
+    /// The driver that is bound; `None` when there is none.
+    driver: Driver(Option<String>), Slow, "driver";
+    /// The IOMMU group; `None` when the host has no IOMMU or does not use it.
+    iommu_group: IommuGroup(Option<u32>), Slow, "iommu_group";
+    /// The NUMA node; `None` when the firmware names none.
+    numa_node: NumaNode(Option<u32>), Slow, "numa_node";
+    /// The network port; `None` when the function is there and its interface is not.
+    port: Port(Option<Port>), Slow, "";
+}
+
+impl FactKind {
+    /// Whether a kind of component has it.
     #[must_use]
-    pub fn blind(at: Moment, kind: Kind, source: &Arc<str>, error: &ProbeError) -> Self {
-        fn reading<T>(source: &Arc<str>, error: &ProbeError) -> Reading<T> {
-            Reading::new(Arc::clone(source), Err(error.clone()))
-        }
-        Self {
-            at,
-            presence: reading(source, error),
-            power_state: reading(source, error),
-            vitals: (kind == Kind::Accelerator).then(|| reading(source, error)),
-            link: reading(source, error),
-            aer: reading(source, error),
-            port: (kind == Kind::Nic).then(|| reading(source, error)),
-            holder: None,
+    pub const fn applies_to(self, kind: Kind) -> bool {
+        match self {
+            Self::Vitals => matches!(kind, Kind::Accelerator),
+            Self::Port => matches!(kind, Kind::Nic),
+            _ => true,
         }
     }
 
-    /// How many of its readings failed.
+    /// What a look of a class reads of a kind of component.
+    #[must_use]
+    pub fn read_by(class: Class, kind: Kind) -> Vec<Self> {
+        let wanted = |fact: &Self| fact.applies_to(kind) && fact.class() <= class;
+        Self::ALL.iter().copied().filter(wanted).collect()
+    }
+
+    /// Where it is read, below the host's root.
+    #[must_use]
+    pub fn source(self, bdf: &str, identity: &Identity) -> String {
+        let file = self.file();
+        match (self, &identity.upstream, &identity.interface) {
+            (Self::LinkAbove | Self::AerAbove, Some(above), _) => {
+                format!("/sys/bus/pci/devices/{above}/{file}")
+            }
+            (Self::LinkAbove | Self::AerAbove, None, _) => {
+                format!("the port above /sys/bus/pci/devices/{bdf}")
+            }
+            (Self::Port, _, Some(interface)) => format!("/sys/class/net/{interface}"),
+            (Self::Port, _, None) => format!("/sys/bus/pci/devices/{bdf}/net"),
+            _ => format!("/sys/bus/pci/devices/{bdf}/{file}"),
+        }
+    }
+}
+
+impl Facts {
+    /// Whether all of these were read in this look, well or not.
+    #[must_use]
+    pub fn hold(&self, kinds: &[FactKind]) -> bool {
+        kinds.iter().all(|kind| self.outcome(*kind).is_some())
+    }
+
+    /// How many readings failed.
     #[must_use]
     pub fn failures(&self) -> u64 {
-        let failed = [
-            self.presence.value.is_err(),
-            self.power_state.value.is_err(),
-            self.vitals
-                .as_ref()
-                .is_some_and(|reading| reading.value.is_err()),
-            self.link.value.is_err(),
-            self.aer.value.is_err(),
-            self.port
-                .as_ref()
-                .is_some_and(|reading| reading.value.is_err()),
-        ];
-        failed.into_iter().map(u64::from).sum()
+        let failed = |kind: &&FactKind| self.outcome(**kind).is_some_and(|read| read.is_err());
+        FactKind::ALL.iter().filter(failed).map(|_| 1).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_saw_nothing_has_a_reason_for_each_fact_that_it_was_to_read_and_no_other() {
+        let late = ProbeError::Late { deadline_ms: 500 };
+        let kinds = FactKind::read_by(Class::Fast, Kind::Accelerator);
+        let facts = Facts::blind(Moment::default(), &kinds, &late);
+        assert_eq!(facts.vitals, Some(Err(late)));
+        assert_eq!(facts.link, None);
+        assert!(facts.hold(&kinds));
+        assert_eq!(facts.failures(), 3);
+    }
+
+    #[test]
+    fn a_slow_look_reads_what_a_fast_one_does_and_more() {
+        let fast = FactKind::read_by(Class::Fast, Kind::Nic);
+        let slow = FactKind::read_by(Class::Slow, Kind::Nic);
+        assert_eq!(fast, [FactKind::Presence, FactKind::PowerState]);
+        assert!(fast.iter().all(|fact| slow.contains(fact)));
+        assert!(slow.contains(&FactKind::Port) && !slow.contains(&FactKind::Vitals));
+    }
+
+    #[test]
+    fn what_was_recorded_reads_back_as_it_was() {
+        let error = ProbeError::Malformed {
+            path: "power_state".to_owned(),
+            found: "D9".to_owned(),
+            expected: "D0".into(),
+        };
+        let mut facts = Facts::blind(Moment::default(), &[FactKind::PowerState], &error);
+        facts.presence = Some(Ok(Presence::AllOnes));
+        facts.aer = Some(Ok(None));
+        let text = serde_json::to_string(&facts).unwrap();
+        assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
     }
 }

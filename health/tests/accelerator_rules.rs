@@ -25,7 +25,23 @@ fn what_was_never_read_is_unobservable_and_held_not_healthy() {
     let status = bench.status();
     assert_eq!(status.state, HealthState::Unobservable);
     assert_eq!(status.admission.answer, Admit::Hold);
-    assert_eq!(status.probe_failures, 3 * 5);
+    let readings = bench.facts.failures();
+    assert!(readings > 5);
+    assert_eq!(status.probe_failures, 3 * readings);
+}
+
+#[test]
+fn a_check_whose_facts_were_not_read_in_this_look_stands_as_it_was() {
+    let mut bench = running();
+    bench.facts.aer = None;
+    bench.width(4);
+    let link = bench.facts.link.take();
+    bench.looks(20);
+    assert_eq!(bench.verdict("link").state, HealthState::Healthy);
+    assert_eq!(bench.verdict("aer_correctable").stale, None);
+    bench.facts.link = link;
+    bench.looks(3);
+    assert_eq!(bench.verdict("link").state, HealthState::Degraded);
 }
 
 #[test]
@@ -70,13 +86,13 @@ fn a_short_time_unseen_drains_nothing_and_a_long_one_holds_new_jobs() {
 #[test]
 fn all_ones_for_two_looks_may_be_a_retrain_and_for_three_the_chip_is_gone() {
     let mut bench = running();
-    bench.facts.presence.value = Ok(Presence::AllOnes);
+    bench.facts.presence = Some(Ok(Presence::AllOnes));
     bench.looks(2);
     assert_eq!(bench.verdict("presence").state, HealthState::Unobservable);
     assert_eq!(bench.status().admission.answer, Admit::Hold);
     bench.look();
     assert_eq!(bench.state(), HealthState::Unhealthy);
-    bench.facts.presence.value = Ok(Presence::Present);
+    bench.facts.presence = Some(Ok(Presence::Present));
     bench.looks(2);
     assert_eq!(bench.state(), HealthState::Unhealthy);
     bench.look();
@@ -87,7 +103,7 @@ fn all_ones_for_two_looks_may_be_a_retrain_and_for_three_the_chip_is_gone() {
 fn a_chip_that_is_listed_no_more_is_unhealthy_though_nothing_else_can_be_read() {
     let mut bench = running();
     bench.blind();
-    bench.facts.presence.value = Ok(Presence::Absent);
+    bench.facts.presence = Some(Ok(Presence::Absent));
     bench.looks(3);
     assert_eq!(bench.state(), HealthState::Unhealthy);
     assert_eq!(bench.verdict("presence").evidence[0].found, "not listed");
@@ -97,7 +113,7 @@ fn a_chip_that_is_listed_no_more_is_unhealthy_though_nothing_else_can_be_read() 
 fn a_chip_that_is_away_while_the_host_boots_is_not_gone() {
     let mut bench = Bench::just_booted(Kind::Accelerator);
     bench.looks(5);
-    bench.facts.presence.value = Ok(Presence::AllOnes);
+    bench.facts.presence = Some(Ok(Presence::AllOnes));
     bench.looks(200);
     assert_eq!(bench.verdict("presence").state, HealthState::Unobservable);
     bench.looks(100);
@@ -143,7 +159,7 @@ fn a_hang_is_over_when_it_beats_for_three_seconds() {
 fn a_chip_in_d3hot_has_no_heartbeat_and_is_not_hung() {
     let mut bench = running();
     bench.beats = false;
-    bench.facts.power_state.value = Ok(PowerState::Asleep);
+    bench.facts.power_state = Some(Ok(PowerState::Asleep));
     bench.looks(100);
     let verdict = bench.verdict("heartbeat");
     assert_eq!(
@@ -158,7 +174,7 @@ fn sleep_does_not_hide_a_hang_that_was_seen() {
     let mut bench = running();
     bench.beats = false;
     bench.looks(4);
-    bench.facts.power_state.value = Ok(PowerState::Asleep);
+    bench.facts.power_state = Some(Ok(PowerState::Asleep));
     bench.looks(10);
     assert_eq!(bench.state(), HealthState::Unhealthy);
 }
@@ -275,7 +291,7 @@ fn a_slow_link_is_degraded_like_a_narrow_one() {
         megatransfers: 16_000,
         ..GEN5_X8
     };
-    bench.facts.link.value.as_mut().unwrap().current = Some(slow);
+    bench.link().current = Some(slow);
     bench.looks(3);
     assert_eq!(bench.state(), HealthState::Degraded);
 }
@@ -308,7 +324,7 @@ fn a_link_that_trains_late_at_boot_is_not_held_against_it() {
 #[test]
 fn a_link_that_is_down_is_unobservable_not_healthy() {
     let mut bench = running();
-    bench.facts.link.value.as_mut().unwrap().current = None;
+    bench.link().current = None;
     bench.look();
     assert_eq!(bench.state(), HealthState::Unobservable);
 }
@@ -369,7 +385,7 @@ fn a_burst_of_correctable_errors_passes_and_a_steady_rate_is_degraded() {
 #[test]
 fn aer_that_the_firmware_owns_is_unobservable_and_leaves_the_component_alone() {
     let mut bench = Bench::accelerator();
-    bench.facts.aer.value = Ok(None);
+    bench.facts.aer = Some(Ok(None));
     bench.looks(3);
     assert_eq!(
         bench.verdict("aer_uncorrectable").state,
@@ -381,11 +397,11 @@ fn aer_that_the_firmware_owns_is_unobservable_and_leaves_the_component_alone() {
 #[test]
 fn nonsense_in_one_file_makes_its_check_unobservable() {
     let mut bench = running();
-    bench.facts.aer.value = Err(ProbeError::Malformed {
+    bench.facts.aer = Some(Err(ProbeError::Malformed {
         path: "aer_dev_fatal".to_owned(),
         found: "x".to_owned(),
-        expected: "a count",
-    });
+        expected: "a count".into(),
+    }));
     bench.look();
     assert_eq!(
         bench.verdict("aer_correctable").state,

@@ -37,7 +37,7 @@ fn an_uncorrectable_error_is_unhealthy_at_once_though_the_chip_runs_again() {
         (evidence.what.as_str(), evidence.found.as_str()),
         ("ecc_ue", "0 -> 1")
     );
-    assert_eq!(evidence.source, "config");
+    assert_eq!(evidence.source, "/sys/bus/pci/devices/0000:01:00.0/config");
     let whole = transitions
         .iter()
         .find(|transition| transition.check.is_none())

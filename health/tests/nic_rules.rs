@@ -134,7 +134,7 @@ fn flaps_while_the_host_boots_do_not_count() {
 #[test]
 fn an_interface_in_another_namespace_is_not_gone() {
     let mut bench = running();
-    bench.facts.port.as_mut().unwrap().value = Ok(None);
+    bench.facts.port = Some(Ok(None));
     bench.looks(100);
     assert_eq!(bench.state(), HealthState::Healthy);
     assert!(bench.verdict("carrier").reason.contains("namespace"));

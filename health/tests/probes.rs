@@ -14,7 +14,7 @@ use std::fs;
 use auk_asic::State;
 use auk_asic::config::SIZE;
 use auk_asic::vitals::{BODY, VitalSigns};
-use auk_health::facts::{Kind, Presence};
+use auk_health::facts::{Class, Kind, Presence};
 use auk_health::probe::config::ConfigSpace;
 use auk_health::probe::discover::{discover, is_bdf};
 use auk_health::probe::link::{parse_speed, parse_width};
@@ -39,7 +39,7 @@ fn look(tree: &Tree, bdf: &str) -> Sample {
         .unwrap()
         .into_iter()
         .find(|found| found.bdf == bdf);
-    Target::new(tree.root(), found.unwrap()).look()
+    Target::new(tree.root(), found.unwrap()).look(Class::Slow)
 }
 
 #[test]
@@ -137,8 +137,8 @@ fn a_chip_that_reads_as_all_ones_is_asked_for_one_dword_only() {
     assert!(matches!(config.answer(), Err(ProbeError::AllOnes { .. })));
     assert_eq!(config.dwords_read(), 1);
     let sample = look(&tree, CHIP);
-    assert_eq!(sample.facts.presence.value, Ok(Presence::AllOnes));
-    assert!(sample.facts.vitals.unwrap().value.is_err());
+    assert_eq!(sample.facts.presence, Some(Ok(Presence::AllOnes)));
+    assert!(sample.facts.vitals.unwrap().is_err());
 }
 
 #[test]
@@ -169,8 +169,8 @@ fn config_space_of_64_bytes_names_the_privilege_that_lacks() {
     );
     assert!(error.to_string().contains("CAP_SYS_ADMIN"), "{error}");
     assert_eq!(
-        look(&tree, CHIP).facts.presence.value,
-        Ok(Presence::Present)
+        look(&tree, CHIP).facts.presence,
+        Some(Ok(Presence::Present))
     );
 }
 
@@ -218,9 +218,15 @@ fn a_function_that_was_removed_is_absent() {
     let tree = Tree::new();
     let found = discover(tree.root()).unwrap().remove(0);
     let mut target = Target::new(tree.root(), found);
-    assert_eq!(target.look().facts.presence.value, Ok(Presence::Present));
+    assert_eq!(
+        target.look(Class::Slow).facts.presence,
+        Some(Ok(Presence::Present))
+    );
     tree.remove(CHIP);
-    assert_eq!(target.look().facts.presence.value, Ok(Presence::Absent));
+    assert_eq!(
+        target.look(Class::Slow).facts.presence,
+        Some(Ok(Presence::Absent))
+    );
 }
 
 #[test]
@@ -294,7 +300,7 @@ fn a_file_that_nobody_writes_to_is_not_waited_for() {
     let path = tree.device(CHIP).join("power_state");
     fs::remove_file(&path).unwrap();
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    assert!(look(&tree, CHIP).facts.power_state.value.is_err());
+    assert!(look(&tree, CHIP).facts.power_state.unwrap().is_err());
 }
 
 #[test]
@@ -366,7 +372,7 @@ fn any_text_file_is_a_fact_or_an_error() {
         let targets = discover(tree.root()).unwrap();
         fs::write(&path, contents).unwrap();
         for found in targets {
-            let _ = Target::new(tree.root(), found).look();
+            let _ = Target::new(tree.root(), found).look(Class::Slow);
         }
         let _ = discover(tree.root());
         fs::write(&path, before).unwrap();

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::shared::Shared;
+use crate::facts::Class;
 use crate::probe::ProbeError;
 use crate::probe::discover::{Discovery, Found};
 use crate::probe::reader::Reader;
@@ -175,7 +176,7 @@ impl Rounds {
             let mut target = Target::new(&self.root, found.clone());
             let sender = self.sender.clone();
             let reader = Reader::start(&found.bdf, move |round| {
-                let sample = Box::new(target.look());
+                let sample = Box::new(target.look(class_of(round, serial)));
                 // The receiver is gone only when the agent stops.
                 let _ = sender.send(Answer::Looked {
                     round,
@@ -219,10 +220,8 @@ impl Rounds {
                 Err(error) => error,
             };
             let found = &component.found;
-            let source = self.root.join("sys/bus/pci/devices").join(&found.bdf);
-            let source = source.display().to_string();
-            shared
-                .judge(|engine| engine.miss(&found.bdf, found.kind, Moment::now(), &source, error));
+            let class = class_of(round, component.serial);
+            shared.judge(|engine| engine.miss(&found.bdf, found.kind, Moment::now(), class, error));
         }
     }
 
@@ -265,6 +264,16 @@ impl Rounds {
     }
 }
 
+/// What a round reads of a component: in the first everything, then now and then, and not of all
+/// components in the same round.
+fn class_of(round: u64, serial: u64) -> Class {
+    let each = Class::Slow.interval().as_secs() / Class::Fast.interval().as_secs();
+    match round <= 1 || (round + serial).is_multiple_of(each) {
+        true => Class::Slow,
+        false => Class::Fast,
+    }
+}
+
 fn no_reader(error: &std::io::Error) -> ProbeError {
     ProbeError::NoReader {
         errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
@@ -278,7 +287,7 @@ mod tests {
 
     use super::*;
     use crate::Agent;
-    use crate::facts::{Facts, Identity, Kind};
+    use crate::facts::{FactKind, Facts, Identity, Kind};
 
     /// A reader whose looks last until the test lets them end.
     fn held(rounds: &Rounds, serial: u64, release: Receiver<()>) -> Watched {
@@ -290,7 +299,7 @@ mod tests {
             let error = ProbeError::NotFound {
                 path: "a file".to_owned(),
             };
-            let facts = Facts::blind(Moment::now(), Kind::Nic, &"a file".into(), &error);
+            let facts = Facts::blind(Moment::now(), &[FactKind::Presence], &error);
             let sample = Sample {
                 bdf: "0000:02:00.0".into(),
                 kind: Kind::Nic,

@@ -2,6 +2,7 @@
 
 use super::over_time::{Counter, Latch, Sustained};
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::verdict::{Action, Confidence};
 
 /// A good link has none for days.
@@ -32,9 +33,12 @@ impl Check for AerCorrectable {
         "aer_correctable"
     }
 
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Aer]
+    }
+
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
-        let reading = &view.facts.aer;
-        let Some(aer) = super::known(reading)? else {
+        let Some(aer) = super::known(&view.facts.aer)? else {
             return Ok(Finding::not_applicable(
                 "the kernel keeps no AER counters here: no capability, or the firmware owns it",
             ));
@@ -50,7 +54,7 @@ impl Check for AerCorrectable {
             return Ok(Finding::healthy(format!("{sum} in the last minute")));
         }
         let found = format!("+{sum} in 1 min");
-        let evidence = view.evidence("TOTAL_ERR_COR", found, self.rate.rule(), &reading.source);
+        let evidence = view.evidence("TOTAL_ERR_COR", found, self.rate.rule(), FactKind::Aer);
         let reason = "the link corrects errors all the time";
         Ok(Finding::degraded(reason, Action::Watch)
             .with(evidence)

@@ -2,6 +2,7 @@
 
 use super::over_time::{Counter, Latch};
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::verdict::{Action, Evidence};
 
 /// The rule.
@@ -27,9 +28,12 @@ impl Check for AerUncorrectable {
         "aer_uncorrectable"
     }
 
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Aer]
+    }
+
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
-        let reading = &view.facts.aer;
-        let Some(aer) = super::known(reading)? else {
+        let Some(aer) = super::known(&view.facts.aer)? else {
             return Ok(Finding::not_applicable(
                 "the kernel keeps no AER counters here: no capability, or the firmware owns it",
             ));
@@ -46,15 +50,15 @@ impl Check for AerUncorrectable {
             let found = format!("+{fatal}, total {}", aer.fatal);
             self.open = Some(Open {
                 generation: vitals.map(|vitals| vitals.generation),
-                evidence: view.evidence("TOTAL_ERR_FATAL", found, "no increase", &reading.source),
+                evidence: view.evidence("TOTAL_ERR_FATAL", found, "no increase", FactKind::Aer),
             });
-        } else if let (Some(open), Some(vitals)) = (&self.open, vitals)
-            && open
-                .generation
-                .is_some_and(|generation| vitals.generation != generation)
-            && vitals.self_test_passed()
-        {
-            self.open = None;
+        } else if let (Some(open), Some(vitals)) = (&mut self.open, vitals) {
+            // Of a chip whose vital signs were not readable at the time, the first life that is
+            // seen may still be the one with the error.
+            let generation = *open.generation.get_or_insert(vitals.generation);
+            if generation != vitals.generation && vitals.self_test_passed() {
+                self.open = None;
+            }
         }
         if nonfatal > 0 {
             self.recent = nonfatal;
@@ -66,7 +70,7 @@ impl Check for AerUncorrectable {
             view.settings.clear_after,
         );
         if let Some(open) = &self.open {
-            let reason = match view.facts.vitals {
+            let reason = match open.generation {
                 Some(_) => "fatal PCIe error; no new life with a passed self-test since",
                 None => "fatal PCIe error; the function cannot prove that it is well again",
             };
@@ -74,8 +78,7 @@ impl Check for AerUncorrectable {
         }
         if latched {
             let found = format!("+{}, total {}", self.recent, aer.nonfatal);
-            let evidence =
-                view.evidence("TOTAL_ERR_NONFATAL", found, "no increase", &reading.source);
+            let evidence = view.evidence("TOTAL_ERR_NONFATAL", found, "no increase", FactKind::Aer);
             return Ok(Finding::degraded("non-fatal PCIe error", Action::Watch).with(evidence));
         }
         Ok(Finding::healthy("none new"))

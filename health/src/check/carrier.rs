@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::over_time::{Held, Majority};
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::verdict::Action;
 
 /// A link that retrains is back within this; a port without carrier for longer is out of use.
@@ -20,6 +21,10 @@ pub(super) struct Carrier {
 impl Check for Carrier {
     fn name(&self) -> &'static str {
         "carrier"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Port]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::over_time::{Counter, Latch, Window};
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::verdict::Action;
 
 /// A few in a row are somebody at the cable; more in a short time are not.
@@ -39,6 +40,10 @@ impl Default for CarrierFlaps {
 impl Check for CarrierFlaps {
     fn name(&self) -> &'static str {
         "carrier_flaps"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Port]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

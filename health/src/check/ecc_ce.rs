@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::over_time::{Counter, Latch, Window};
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::verdict::{Action, Confidence};
 
 /// A lifetime total says nothing of today; an hour is what other fleets look at.
@@ -34,6 +35,10 @@ impl Default for EccCe {
 impl Check for EccCe {
     fn name(&self) -> &'static str {
         "ecc_ce"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Vitals]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

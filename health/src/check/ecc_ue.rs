@@ -9,6 +9,7 @@ use auk_asic::vitals::Vitals;
 use auk_asic::{Fault, SelfTest};
 
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::verdict::{Action, Evidence};
 
 /// The rule.
@@ -33,6 +34,10 @@ struct Open {
 impl Check for EccUe {
     fn name(&self) -> &'static str {
         "ecc_ue"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Vitals]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
@@ -70,7 +75,13 @@ impl Check for EccUe {
 
 impl EccUe {
     /// Looks for a new error; true when there is one.
-    fn find(&mut self, view: &View<'_>, vitals: &Vitals, source: &str, last: Option<u32>) -> bool {
+    fn find(
+        &mut self,
+        view: &View<'_>,
+        vitals: &Vitals,
+        source: FactKind,
+        last: Option<u32>,
+    ) -> bool {
         let count = vitals.ecc_ue;
         let fault_generation = vitals
             .last_fault

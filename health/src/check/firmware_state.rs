@@ -6,6 +6,7 @@ use auk_asic::{Fault, State};
 
 use super::over_time::Held;
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::verdict::Action;
 
 /// The kernel waits up to 60 s for a function that resets, and boots are shorter than that.
@@ -23,6 +24,10 @@ pub(super) struct FirmwareState {
 impl Check for FirmwareState {
     fn name(&self) -> &'static str {
         "firmware_state"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Vitals]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use auk_asic::State;
 
 use super::{Check, Finding, View};
-use crate::facts::PowerState;
+use crate::facts::{FactKind, PowerState};
 use crate::verdict::Action;
 
 /// The heartbeat counts at 10 Hz, so three seconds are thirty missed beats.
@@ -26,6 +26,10 @@ pub(super) struct Heartbeat {
 impl Check for Heartbeat {
     fn name(&self) -> &'static str {
         "heartbeat"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Vitals, FactKind::PowerState]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

@@ -4,6 +4,7 @@ use auk_asic::Fault;
 
 use super::over_time::Latch;
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::verdict::{Action, Confidence};
 
 /// The rule.
@@ -16,6 +17,10 @@ pub(super) struct LastFault {
 impl Check for LastFault {
     fn name(&self) -> &'static str {
         "last_fault"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Vitals]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

@@ -2,7 +2,7 @@
 
 use super::over_time::{Latch, Majority};
 use super::{Check, Finding, View};
-use crate::facts::LinkRate;
+use crate::facts::{FactKind, LinkRate, Presence};
 use crate::verdict::Action;
 
 /// The rule.
@@ -17,22 +17,20 @@ impl Check for Link {
         "link"
     }
 
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Link, FactKind::Presence]
+    }
+
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
-        let reading = &view.facts.link;
-        if reading
-            .value
-            .as_ref()
-            .is_err_and(|error| error.is_not_found())
-            && matches!(
-                view.facts.presence.value,
-                Ok(crate::facts::Presence::Present)
-            )
+        if let Some(Err(error)) = &view.facts.link
+            && error.is_not_found()
+            && view.facts.presence == Some(Ok(Presence::Present))
         {
             return Ok(Finding::not_applicable(
                 "the host shows no link: not a PCIe function",
             ));
         }
-        let link = super::known(reading)?;
+        let link = super::known(&view.facts.link)?;
         let Some(max) = link.max else {
             return Ok(Finding::not_applicable(
                 "the host does not know what the link could be",
@@ -64,7 +62,7 @@ impl Check for Link {
             "current_link_width, current_link_speed",
             show(current),
             limit,
-            &reading.source,
+            FactKind::Link,
         );
         // Seating, a riser, a slot: hands are needed, at a time of the operators' choice.
         Ok(Finding::degraded(reason, Action::Drain).with(evidence))

@@ -28,7 +28,7 @@ use auk_asic::vitals::Vitals;
 
 pub use finding::Finding;
 
-use crate::facts::{Facts, Kind, Port, Reading};
+use crate::facts::{FactKind, Facts, Identity, Kind, Port, Reading};
 use crate::time::Moment;
 use crate::verdict::Evidence;
 
@@ -60,6 +60,10 @@ impl Default for Settings {
 pub struct View<'a> {
     /// The time of the look.
     pub now: Moment,
+    /// Address of the component.
+    pub bdf: &'a str,
+    /// Who it is.
+    pub identity: &'a Identity,
     /// What it saw.
     pub facts: &'a Facts,
     /// What all checks share.
@@ -76,28 +80,18 @@ impl<'a> View<'a> {
     }
 
     /// The vital signs, or the finding that they were not seen.
-    fn vitals(&self) -> Result<(&'a Vitals, &'a str), Finding> {
-        let reading = self
-            .facts
-            .vitals
-            .as_ref()
-            .ok_or_else(|| Finding::not_applicable("it has no vital signs"))?;
-        Ok((known(reading)?, &reading.source))
+    fn vitals(&self) -> Result<(&'a Vitals, FactKind), Finding> {
+        Ok((known(&self.facts.vitals)?, FactKind::Vitals))
     }
 
     /// The port, or the finding that it was not seen.
-    fn port(&self) -> Result<(&'a Port, &'a str), Finding> {
-        let reading = self
-            .facts
-            .port
-            .as_ref()
-            .ok_or_else(|| Finding::not_applicable("it has no port"))?;
-        let port = known(reading)?.as_ref().ok_or_else(|| {
+    fn port(&self) -> Result<(&'a Port, FactKind), Finding> {
+        let port = known(&self.facts.port)?.as_ref().ok_or_else(|| {
             Finding::not_applicable(
                 "its interface is not here: in another network namespace, or without a driver",
             )
         })?;
-        Ok((port, &reading.source))
+        Ok((port, FactKind::Port))
     }
 
     /// Evidence that was read in this look.
@@ -106,24 +100,25 @@ impl<'a> View<'a> {
         what: &str,
         found: impl ToString,
         limit: impl ToString,
-        source: &str,
+        source: FactKind,
     ) -> Evidence {
         Evidence {
             what: what.to_owned(),
             found: found.to_string(),
             limit: limit.to_string(),
-            source: source.to_owned(),
+            source: source.source(self.bdf, self.identity),
             at_unix_ms: self.now.unix_ms,
         }
     }
 }
 
 /// The value of a reading, or the finding that it has none.
-fn known<T>(reading: &Reading<T>) -> Result<&T, Finding> {
-    reading
-        .value
-        .as_ref()
-        .map_err(|error| Finding::blind(error.to_string()))
+fn known<T>(reading: &Option<Reading<T>>) -> Result<&T, Finding> {
+    match reading {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(error)) => Err(Finding::blind(error.to_string())),
+        None => Err(Finding::blind("it was not read in this look")),
+    }
 }
 
 /// One rule about one component.
@@ -131,7 +126,11 @@ pub trait Check: Send {
     /// Its name in verdicts and metrics.
     fn name(&self) -> &'static str;
 
-    /// Judges a look.
+    /// What it needs to judge. It is asked after the looks that read all of these, so the slowest
+    /// of them says how often; one that could not be read makes it unobservable.
+    fn reads(&self) -> &'static [FactKind];
+
+    /// Judges a look. It may use other facts too, when the look has them.
     ///
     /// # Errors
     /// A finding as well: the one that says why there is nothing to judge. Two ways out keep the

@@ -3,6 +3,7 @@
 
 use super::over_time::{Counter, Latch, Sustained};
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::verdict::{Action, Confidence};
 
 /// After forward error correction a good port has none for hours, even at full load.
@@ -39,6 +40,10 @@ impl Default for PortErrorRates {
 impl Check for PortErrorRates {
     fn name(&self) -> &'static str {
         "port_errors"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Port]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

@@ -2,6 +2,7 @@
 
 use super::over_time::{Latch, Majority};
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::verdict::{Action, Confidence};
 
 /// The rule.
@@ -15,6 +16,10 @@ pub(super) struct PortSpeed {
 impl Check for PortSpeed {
     fn name(&self) -> &'static str {
         "port_speed"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Port]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

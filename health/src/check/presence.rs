@@ -1,7 +1,7 @@
 //! Presence: a component that was seen is still there.
 
 use super::{Check, Finding, View};
-use crate::facts;
+use crate::facts::{self, FactKind};
 use crate::verdict::Action;
 
 /// A link that retrains, or a function that resets, reads as all ones for a moment; three looks,
@@ -22,9 +22,12 @@ impl Check for Presence {
         "presence"
     }
 
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Presence]
+    }
+
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
-        let reading = &view.facts.presence;
-        let (found, reason) = match super::known(reading)? {
+        let (found, reason) = match super::known(&view.facts.presence)? {
             facts::Presence::Present => return Ok(self.answered()),
             facts::Presence::Absent => ("not listed", "the host does not list it any more"),
             facts::Presence::AllOnes => (
@@ -50,7 +53,7 @@ impl Check for Presence {
         }
         self.gone = true;
         let limit = format!("an answer in {READS} reads");
-        let evidence = view.evidence("vendor and device ID", found, limit, &reading.source);
+        let evidence = view.evidence("vendor and device ID", found, limit, FactKind::Presence);
         Ok(Finding::unhealthy(reason, Action::Reboot).with(evidence))
     }
 }

@@ -3,6 +3,7 @@
 use auk_asic::SelfTest;
 
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::verdict::Action;
 
 /// The rule.
@@ -14,6 +15,10 @@ pub(super) struct SelfTestResult {
 impl Check for SelfTestResult {
     fn name(&self) -> &'static str {
         "self_test"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Vitals]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::over_time::{Held, Latch};
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::status::celsius;
 use crate::verdict::Action;
 
@@ -25,6 +26,10 @@ pub(super) struct Temperature {
 impl Check for Temperature {
     fn name(&self) -> &'static str {
         "temperature"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Vitals]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

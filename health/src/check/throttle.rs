@@ -3,6 +3,7 @@
 
 use super::over_time::{Latch, Majority};
 use super::{Check, Finding, View};
+use crate::facts::FactKind;
 use crate::status::throttle_reasons;
 use crate::verdict::Action;
 
@@ -16,6 +17,10 @@ pub(super) struct Throttling {
 impl Check for Throttling {
     fn name(&self) -> &'static str {
         "throttle"
+    }
+
+    fn reads(&self) -> &'static [FactKind] {
+        &[FactKind::Vitals]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

@@ -73,11 +73,16 @@ impl Component {
 
         let view = View {
             now: at,
+            bdf: &self.bdf,
+            identity: &self.identity,
             facts: &facts,
             settings,
         };
         let mut transitions = Vec::new();
         for judged in &mut self.checks {
+            if !facts.hold(judged.check.reads()) {
+                continue;
+            }
             if let Some((from, to)) = judged.judge(&view) {
                 transitions.push(Transition {
                     at_unix_ms: at.unix_ms,
@@ -121,29 +126,21 @@ impl Component {
     /// Remembers what was seen, for the status document.
     fn keep(&mut self, facts: &Facts) {
         self.probe_failures = self.probe_failures.saturating_add(facts.failures());
-        if facts.presence.value.is_ok() {
+        if let Some(Ok(_)) = facts.presence {
             self.last_seen = Some(facts.at);
             self.holder.clone_from(&facts.holder);
         }
-        if let Some(vitals) = facts
-            .vitals
-            .as_ref()
-            .and_then(|reading| reading.value.as_ref().ok())
-        {
+        if let Some(Ok(vitals)) = &facts.vitals {
             self.vitals = Some(vitals.into());
         }
-        if let Ok(link) = facts.link.value {
+        if let Some(Ok(link)) = facts.link {
             self.link = Some(link);
         }
-        if let Ok(aer) = facts.aer.value {
+        if let Some(Ok(aer)) = facts.aer {
             self.aer = aer;
         }
-        if let Some(port) = facts
-            .port
-            .as_ref()
-            .and_then(|reading| reading.value.as_ref().ok())
-        {
-            self.port = *port;
+        if let Some(Ok(port)) = facts.port {
+            self.port = port;
         }
     }
 

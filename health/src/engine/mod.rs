@@ -6,7 +6,7 @@ mod judged;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::check::Settings;
-use crate::facts::{Facts, Kind};
+use crate::facts::{Class, FactKind, Facts, Kind};
 use crate::probe::ProbeError;
 use crate::probe::target::Sample;
 use crate::status::ComponentStatus;
@@ -63,13 +63,14 @@ impl Engine {
         transitions
     }
 
-    /// Takes into account that a component could not be looked at.
+    /// Takes into account that a look at a component, which was to read what its class does, saw
+    /// nothing.
     pub fn miss(
         &mut self,
         bdf: &str,
         kind: Kind,
         at: Moment,
-        source: &str,
+        class: Class,
         error: &ProbeError,
     ) -> Vec<Transition> {
         let identity = self
@@ -77,7 +78,7 @@ impl Engine {
             .get(&(kind, bdf.to_owned()))
             .map(|component| component.identity.clone())
             .unwrap_or_default();
-        let facts = Facts::blind(at, kind, &source.into(), error);
+        let facts = Facts::blind(at, &FactKind::read_by(class, kind), error);
         self.observe(Sample {
             bdf: bdf.into(),
             kind,

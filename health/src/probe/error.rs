@@ -1,12 +1,14 @@
 //! Why something could not be read.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 /// Why a probe has no value. Each says what was read; none says that a component is ill.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ProbeError {
     /// The file is not there.
     #[error(
@@ -41,6 +43,7 @@ pub enum ProbeError {
         /// The file.
         path: String,
         /// The kernel's reason.
+        #[serde(with = "by_number")]
         errno: Errno,
     },
     /// The contents are not what such a file holds.
@@ -51,7 +54,7 @@ pub enum ProbeError {
         /// What it held, cut short.
         found: String,
         /// What belongs there.
-        expected: &'static str,
+        expected: Cow<'static, str>,
     },
     /// Config space reads as all ones.
     #[error("{path} reads as all ones: the function does not answer")]
@@ -83,6 +86,7 @@ pub enum ProbeError {
     #[error("no reader could be started: {errno}")]
     NoReader {
         /// The kernel's reason.
+        #[serde(with = "by_number")]
         errno: Errno,
     },
 }
@@ -109,7 +113,7 @@ impl ProbeError {
         Self::Malformed {
             path: path.display().to_string(),
             found,
-            expected,
+            expected: Cow::Borrowed(expected),
         }
     }
 
@@ -117,5 +121,19 @@ impl ProbeError {
     #[must_use]
     pub const fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
+    }
+}
+
+/// An error number as a number.
+mod by_number {
+    use nix::errno::Errno;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(errno: &Errno, to: S) -> Result<S::Ok, S::Error> {
+        (*errno as i32).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Errno, D::Error> {
+        i32::deserialize(from).map(Errno::from_raw)
     }
 }

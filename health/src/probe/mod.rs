@@ -2,6 +2,7 @@
 //! value or a [`ProbeError`].
 
 pub mod aer;
+pub mod attributes;
 pub mod config;
 pub mod discover;
 mod error;

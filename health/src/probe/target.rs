@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::config::ConfigSpace;
 use super::discover::{self, Found};
 use super::vitals::{VitalsProbe, serial_number};
-use super::{ProbeError, aer, lease, link, port, text};
-use crate::facts::{Facts, Identity, Kind, PowerState, Presence, Reading};
+use super::{ProbeError, aer, attributes, lease, link, port, text};
+use crate::facts::{Class, Facts, Identity, Kind, Presence};
 use crate::time::Moment;
 
 /// What a look brings back.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// The component's address.
     pub bdf: Arc<str>,
@@ -34,17 +36,6 @@ pub struct Target {
     upstream: Option<PathBuf>,
     vitals: VitalsProbe,
     identity: Option<Identity>,
-    sources: Sources,
-}
-
-/// Names of the files, made once.
-#[derive(Debug)]
-struct Sources {
-    config: Arc<str>,
-    power_state: Arc<str>,
-    link: Arc<str>,
-    aer: Arc<str>,
-    port: Arc<str>,
 }
 
 impl Target {
@@ -56,14 +47,6 @@ impl Target {
             .interface
             .as_ref()
             .map(|name| root.join("sys/class/net").join(name));
-        let name = |path: PathBuf| Arc::<str>::from(path.display().to_string());
-        let sources = Sources {
-            config: name(function.join("config")),
-            power_state: name(function.join("power_state")),
-            link: name(function.join("current_link_*")),
-            aer: name(function.join("aer_dev_*")),
-            port: name(interface.clone().unwrap_or_else(|| function.join("net"))),
-        };
         Self {
             bdf: Arc::from(found.bdf.as_str()),
             root: root.to_owned(),
@@ -72,13 +55,30 @@ impl Target {
             upstream: None,
             vitals: VitalsProbe::default(),
             identity: None,
-            sources,
             found,
         }
     }
 
     /// Takes a look. It may block as long as the kernel does.
-    pub fn look(&mut self) -> Sample {
+    pub fn look(&mut self, class: Class) -> Sample {
+        let mut facts = Facts::none(Moment::default());
+        let identity = self.answers(&mut facts);
+        facts.power_state = Some(attributes::power_state(&self.function));
+        if class >= Class::Slow {
+            self.attributes(&mut facts);
+        }
+        facts.holder = lease::holder(&self.root.join("run/auk/lease").join(&self.found.bdf));
+        facts.at = Moment::now();
+        Sample {
+            bdf: Arc::clone(&self.bdf),
+            kind: self.found.kind,
+            identity,
+            facts,
+        }
+    }
+
+    /// What config space says: whether the function answers, who it is, how it is.
+    fn answers(&mut self, facts: &mut Facts) -> Identity {
         let config = ConfigSpace::open(&self.function);
         let answer = config
             .as_ref()
@@ -95,39 +95,28 @@ impl Target {
             self.identity = None;
             self.vitals = VitalsProbe::default();
         }
-        let vitals = (self.found.kind == Kind::Accelerator).then(|| {
-            let value = match (&config, answer) {
-                (Ok(config), Ok(_)) => self.vitals.read(config),
-                (_, Err(error)) => Err(error),
-                (Err(error), Ok(_)) => Err(error.clone()),
-            };
-            Reading::new(Arc::clone(&self.sources.config), value)
+        facts.vitals = (self.found.kind == Kind::Accelerator).then(|| match (&config, answer) {
+            (Ok(config), Ok(_)) => self.vitals.read(config),
+            (_, Err(error)) => Err(error),
+            (Err(error), Ok(_)) => Err(error.clone()),
         });
         let identity = self.identify(config.as_ref().ok(), &presence);
-        Sample {
-            bdf: Arc::clone(&self.bdf),
-            kind: self.found.kind,
-            identity,
-            facts: Facts {
-                presence: Reading::new(Arc::clone(&self.sources.config), presence),
-                vitals,
-                power_state: Reading::new(
-                    Arc::clone(&self.sources.power_state),
-                    power_state(&self.function.join("power_state")),
-                ),
-                link: Reading::new(
-                    Arc::clone(&self.sources.link),
-                    link::read(&self.function, self.upstream.as_deref()),
-                ),
-                aer: Reading::new(Arc::clone(&self.sources.aer), aer::read(&self.function)),
-                port: (self.found.kind == Kind::Nic).then(|| {
-                    let value = self.interface.as_deref().map_or(Ok(None), port::read);
-                    Reading::new(Arc::clone(&self.sources.port), value)
-                }),
-                holder: lease::holder(&self.root.join("run/auk/lease").join(&self.found.bdf)),
-                at: Moment::now(),
-            },
-        }
+        facts.presence = Some(presence);
+        identity
+    }
+
+    /// What the kernel keeps in files of text.
+    fn attributes(&self, facts: &mut Facts) {
+        let above = self.upstream.as_deref();
+        facts.link = Some(link::read(&self.function, above));
+        facts.link_above = Some(above.map(|port| link::read(port, None)).transpose());
+        facts.aer = Some(aer::read(&self.function));
+        facts.aer_above = Some(above.map_or(Ok(None), aer::read));
+        facts.driver = Some(attributes::driver(&self.function));
+        facts.iommu_group = Some(attributes::iommu_group(&self.function));
+        facts.numa_node = Some(attributes::numa_node(&self.function));
+        facts.port = (self.found.kind == Kind::Nic)
+            .then(|| self.interface.as_deref().map_or(Ok(None), port::read));
     }
 
     fn identify(
@@ -163,19 +152,5 @@ impl Target {
             self.identity = Some(identity.clone());
         }
         identity
-    }
-}
-
-fn power_state(path: &Path) -> Result<PowerState, ProbeError> {
-    let contents = text::read(path)?;
-    match contents.as_str() {
-        "D0" => Ok(PowerState::D0),
-        "D1" | "D2" | "D3hot" | "D3cold" => Ok(PowerState::Asleep),
-        "unknown" | "error" => Ok(PowerState::Unknown),
-        _ => Err(ProbeError::malformed(
-            path,
-            &contents,
-            "D0, D1, D2, D3hot, D3cold or unknown",
-        )),
     }
 }

@@ -41,7 +41,7 @@ impl VitalsProbe {
                 return Vitals::parse(&raw).map_err(|error| ProbeError::Malformed {
                     path: config.path().display().to_string(),
                     found: format!("{} {:#x}", error.what, error.found),
-                    expected: error.expected,
+                    expected: error.expected.into(),
                 });
             }
         }

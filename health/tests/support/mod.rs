@@ -13,7 +13,8 @@ use std::time::Duration;
 use auk_asic::vitals::{Throttle, Vitals};
 use auk_asic::{SelfTest, State};
 use auk_health::facts::{
-    Aer, Facts, Identity, Kind, Link, LinkRate, Port, PortErrors, PowerState, Presence, Reading,
+    Aer, Class, FactKind, Facts, Identity, Kind, Link, LinkRate, Port, PortErrors, PowerState,
+    Presence,
 };
 use auk_health::probe::ProbeError;
 use auk_health::probe::target::Sample;
@@ -62,29 +63,27 @@ impl Bench {
             uptime: Duration::from_secs(1000),
             unix_ms: 1_700_000_000_000,
         };
-        let facts = Facts {
-            at: now,
-            presence: Reading::new("config", Ok(Presence::Present)),
-            power_state: Reading::new("power_state", Ok(PowerState::D0)),
-            vitals: (kind == Kind::Accelerator).then(|| Reading::new("config", Ok(vitals()))),
-            link: Reading::new(
-                "current_link_*",
-                Ok(Link {
-                    current: Some(GEN5_X8),
-                    max: Some(GEN5_X8),
-                }),
-            ),
-            aer: Reading::new(
-                "aer_dev_*",
-                Ok(Some(Aer {
-                    correctable: 7,
-                    nonfatal: 1,
-                    fatal: 1,
-                })),
-            ),
-            port: (kind == Kind::Nic).then(|| Reading::new("net/eth0", Ok(Some(port())))),
-            holder: None,
+        let mut facts = Facts::none(now);
+        let link = Link {
+            current: Some(GEN5_X8),
+            max: Some(GEN5_X8),
         };
+        let aer = Aer {
+            correctable: 7,
+            nonfatal: 1,
+            fatal: 1,
+        };
+        facts.presence = Some(Ok(Presence::Present));
+        facts.power_state = Some(Ok(PowerState::D0));
+        facts.vitals = (kind == Kind::Accelerator).then(|| Ok(vitals()));
+        facts.link = Some(Ok(link));
+        facts.link_above = Some(Ok(Some(link)));
+        facts.aer = Some(Ok(Some(aer)));
+        facts.aer_above = Some(Ok(Some(aer)));
+        facts.driver = Some(Ok(Some("vfio-pci".to_owned())));
+        facts.iommu_group = Some(Ok(Some(3)));
+        facts.numa_node = Some(Ok(Some(0)));
+        facts.port = (kind == Kind::Nic).then(|| Ok(Some(port())));
         Self {
             engine: Engine::new(settings),
             now,
@@ -100,9 +99,7 @@ impl Bench {
         self.now.uptime += Duration::from_secs(1);
         self.now.unix_ms += 1000;
         if self.beats
-            && let Some(Reading {
-                value: Ok(vitals), ..
-            }) = &mut self.facts.vitals
+            && let Some(Ok(vitals)) = &mut self.facts.vitals
         {
             vitals.heartbeat = vitals.heartbeat.wrapping_add(10);
         }
@@ -126,27 +123,31 @@ impl Bench {
     }
 
     pub fn vitals(&mut self) -> &mut Vitals {
-        self.facts.vitals.as_mut().unwrap().value.as_mut().unwrap()
+        self.facts.vitals.as_mut().unwrap().as_mut().unwrap()
     }
 
     pub fn port(&mut self) -> &mut Port {
-        let port = self.facts.port.as_mut().unwrap().value.as_mut().unwrap();
+        let port = self.facts.port.as_mut().unwrap().as_mut().unwrap();
         port.as_mut().unwrap()
     }
 
     pub fn aer(&mut self) -> &mut Aer {
-        self.facts.aer.value.as_mut().unwrap().as_mut().unwrap()
+        let aer = self.facts.aer.as_mut().unwrap().as_mut().unwrap();
+        aer.as_mut().unwrap()
+    }
+
+    pub fn link(&mut self) -> &mut Link {
+        self.facts.link.as_mut().unwrap().as_mut().unwrap()
     }
 
     pub fn width(&mut self, lanes: u32) {
-        let link = self.facts.link.value.as_mut().unwrap();
-        link.current.as_mut().unwrap().width = lanes;
+        self.link().current.as_mut().unwrap().width = lanes;
     }
 
     /// From now on nothing can be read.
     pub fn blind(&mut self) {
         let late = ProbeError::Late { deadline_ms: 500 };
-        self.facts = Facts::blind(self.now, self.kind, &"config".into(), &late);
+        self.facts = Facts::blind(self.now, &FactKind::read_by(Class::Slow, self.kind), &late);
     }
 
     pub fn status(&self) -> ComponentStatus {
