@@ -52,7 +52,6 @@ impl Guest {
     }
 
     /// The VFIO interface that this boot is about.
-    #[allow(dead_code, reason = "for tests to come")]
     pub(crate) fn mode(&self) -> Mode {
         self.setup.mode
     }
@@ -103,7 +102,6 @@ impl Guest {
     }
 
     /// Does something to the chip of this number: the chips are in the order of their addresses.
-    #[allow(dead_code, reason = "for tests to come")]
     pub(crate) fn inject(&self, chip: usize, fault: Fault) -> Result<()> {
         self.ask(Request::Inject { chip, fault }).map(drop)
     }

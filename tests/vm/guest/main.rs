@@ -6,6 +6,7 @@ mod init;
 mod pci;
 mod port;
 mod rdma;
+mod record;
 mod registry;
 mod tests;
 

@@ -14,6 +14,8 @@ pub(crate) const EDU: Kind = (0x1234, 0x11e8);
 pub(crate) const NVME: Kind = (0x1b36, 0x0010);
 /// Intel's 82574L, which QEMU has as `e1000e`.
 pub(crate) const E1000E: Kind = (0x8086, 0x10d3);
+/// QEMU's virtio network device in its transitional form, `docs/specs/pci-ids.rst` of QEMU.
+pub(crate) const VIRTIO_NET: Kind = (0x1af4, 0x1000);
 /// Our chip, in silicon.
 pub(crate) const CHIP: Kind = (0x1ae5, 0xa100);
 
@@ -45,6 +47,23 @@ pub(crate) fn only(kind: Kind) -> Result<String> {
         [one] => Ok(one.clone()),
         _ => bail!("of {vendor:04x}:{device:04x} there are {found:?}, and one was expected"),
     }
+}
+
+/// The network interface of a function, directly or through virtio.
+pub(crate) fn interface(address: &str) -> Result<String> {
+    let mut directories = vec![path(address, "net")];
+    for entry in fs::read_dir(path(address, ""))? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("virtio") {
+            directories.push(entry.path().join("net"));
+        }
+    }
+    for directory in directories {
+        if let Some(interface) = fs::read_dir(directory).ok().and_then(|mut all| all.next()) {
+            return Ok(interface?.file_name().to_string_lossy().into_owned());
+        }
+    }
+    bail!("{address} has no network interface")
 }
 
 /// A sysfs attribute of a function, without the end of its line.

@@ -32,7 +32,6 @@ pub(crate) const fn test(name: &'static str, function: Function) -> Test {
 
 impl Test {
     /// A test that is about one mode.
-    #[allow(dead_code, reason = "for tests to come")]
     pub(crate) const fn only(self, mode: Mode) -> Self {
         Self {
             only: Some(mode),

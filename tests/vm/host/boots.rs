@@ -43,7 +43,7 @@ pub(crate) struct Boot {
     pub(crate) iommu: Iommu,
     pub(crate) chips: usize,
     pub(crate) extras: &'static [Extra],
-    /// Modules beside VFIO's, with what they need.
+    /// Modules beside VFIO's, with what they need; `?` before one that not every kernel has.
     pub(crate) modules: &'static [&'static str],
     /// Groups of tests, in order.
     pub(crate) groups: &'static [&'static str],
@@ -125,13 +125,17 @@ pub(crate) const BOOTS: &[Boot] = &[
         ..PLAIN
     },
     Boot {
-        name: "rdma",
-        lines: LTS,
-        modes: GROUP,
-        chips: 0,
-        extras: &[Extra::VirtioNet],
-        modules: &["virtio_net", "rdma_rxe", "ib_uverbs", "crc32_generic"],
-        groups: &["rdma"],
+        name: "sysfs",
+        extras: &[Extra::E1000e, Extra::VirtioNet],
+        modules: &[
+            "e1000e",
+            "virtio_pci",
+            "virtio_net",
+            "?crc32_generic",
+            "rdma_rxe",
+            "ib_uverbs",
+        ],
+        groups: &["rdma", "recordings"],
         ..PLAIN
     },
 ];

@@ -82,11 +82,16 @@ impl Kernel {
         Ok(self)
     }
 
-    /// Names and contents of these modules and of all that they need, in an order in which they load.
+    /// Names and contents of these modules and of all that they need, in an order in which they load. One with a `?`
+    /// before its name may be missing.
     pub(crate) fn load_order(&self, wanted: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
         let mut order = Vec::new();
         for name in wanted {
-            self.modules.need(name, &mut order)?;
+            match name.strip_prefix('?') {
+                Some(name) if !self.modules.files.contains_key(name) => {}
+                Some(name) => self.modules.need(name, &mut order)?,
+                None => self.modules.need(name, &mut order)?,
+            }
         }
         Ok(order)
     }

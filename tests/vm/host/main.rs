@@ -13,6 +13,7 @@ mod machine;
 mod port;
 mod programs;
 mod qemu;
+mod recordings;
 mod report;
 mod run;
 mod shell;
@@ -31,6 +32,7 @@ use crate::cache::Cache;
 use crate::kernel::{Kernel, LINES, Line};
 use crate::programs::Programs;
 use crate::qemu::Qemu;
+use crate::recordings::Recordings;
 use crate::report::{Place, Report};
 use crate::run::Job;
 
@@ -74,6 +76,10 @@ struct Cli {
     /// Print the results as JSON, at the end
     #[arg(long)]
     json: bool,
+
+    /// Keep what the boot `sysfs` records, where it is otherwise compared with what was kept
+    #[arg(long)]
+    record: bool,
 
     /// Keep the logs of boots without failures too
     #[arg(long)]
@@ -123,6 +129,7 @@ fn all(cli: &Cli) -> Result<ExitCode> {
             kernel: &kernel,
             tests: planned.tests,
             logs: logs.clone(),
+            recordings: &Recordings::of(planned.line.name, cli.record),
         };
         boot(&job, &qemu, &programs, &mut report, cli.keep_logs)
             .with_context(|| format!("logs are in {}", logs.display()))?;

@@ -17,6 +17,7 @@ use crate::machine::{DISK, Machine};
 use crate::port::{self, Port};
 use crate::programs::Programs;
 use crate::qemu::{Qemu, Running};
+use crate::recordings::Recordings;
 
 /// A boot takes 4 to 9 s on a quiet machine.
 const BOOT: Duration = Duration::from_secs(180);
@@ -35,6 +36,7 @@ pub(crate) struct Job<'a> {
     pub(crate) tests: Vec<&'a TestInfo>,
     /// Where its logs go.
     pub(crate) logs: PathBuf,
+    pub(crate) recordings: &'a Recordings,
 }
 
 /// How a test went.
@@ -74,6 +76,7 @@ pub(crate) fn run(
     };
     let listener = port::listen(&machine.port())?;
     let mut session = Session {
+        recordings: job.recordings,
         chips,
         qemu: qemu.start(&machine)?,
     };
@@ -145,13 +148,14 @@ fn archive(job: &Job<'_>, programs: &Programs) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
-struct Session {
+struct Session<'a> {
+    recordings: &'a Recordings,
     // QEMU goes before the chips that it is connected to.
     qemu: Running,
     chips: Vec<Simulated>,
 }
 
-impl Session {
+impl Session<'_> {
     fn wait_until_ready(&mut self, port: &Port) -> Result<()> {
         match port.receive(&mut self.qemu, BOOT).context("booting")? {
             FromGuest::Ready { .. } => Ok(()),
@@ -196,6 +200,7 @@ impl Session {
             }
             Request::Inject { chip, fault } => self.chip(chip)?.inject(fault)?,
             Request::TakeViolations(chip) => done = self.chip(chip)?.take_violations().join("\n"),
+            Request::Record { name, text } => self.recordings.take(&name, &text)?,
         }
         Ok(done)
     }

@@ -4,6 +4,8 @@
 //! The host decides: it names a test, the guest runs it and tells how it went. While a test runs it may ask the host
 //! for what a guest cannot do, such as killing the simulator of one of its chips.
 
+pub mod recording;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +145,13 @@ pub enum Request {
     /// What has been done to a chip that silicon leaves undefined; the answer has a line for each, and they do not count
     /// against the boot any more.
     TakeViolations(usize),
+    /// Compare a recording with the one that is kept, or keep it, if the host was told to record.
+    Record {
+        /// Its name, of letters, digits and `-`.
+        name: String,
+        /// As [`recording`] has it.
+        text: String,
+    },
 }
 
 /// What a test can have happen to a chip.

@@ -6,6 +6,7 @@ mod gone;
 mod no_iommu;
 mod outside;
 mod rdma;
+mod recordings;
 mod stock;
 
 use crate::registry::Test;
@@ -18,5 +19,6 @@ pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("no_iommu", no_iommu::TESTS),
     ("outside", outside::TESTS),
     ("rdma", rdma::TESTS),
+    ("recordings", recordings::TESTS),
     ("stock", stock::TESTS),
 ];

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use crate::guest::Guest;
+use crate::pci;
 use crate::rdma;
 use crate::registry::{Test, test};
 
@@ -15,8 +16,9 @@ pub(crate) const TESTS: &[Test] = &[test(
 )];
 
 fn a_link_over_an_interface_has_an_active_port(guest: &Guest) -> Result<()> {
-    rdma::bring_up("eth0")?;
-    rdma::add_link("rxe0", "eth0")?;
+    let interface = pci::interface(&pci::only(pci::VIRTIO_NET)?)?;
+    rdma::bring_up(&interface)?;
+    rdma::add_link("rxe0", &interface)?;
     let port = Path::new("/sys/class/infiniband/rxe0/ports/1");
     guest.wait_for("an active port", || {
         Ok(fs::read_to_string(port.join("state"))?.contains("ACTIVE"))
