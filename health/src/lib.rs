@@ -30,6 +30,7 @@ pub mod client;
 mod engine;
 mod error;
 pub mod facts;
+pub mod operator;
 pub mod output;
 pub mod probe;
 pub mod status;
@@ -38,6 +39,6 @@ pub mod verdict;
 
 pub use agent::{Agent, AgentHandle, Builder, socket_path};
 pub use check::Settings;
-pub use engine::{Engine, UNSEEN_ALERT, UNSEEN_HOLD};
+pub use engine::{Engine, rules};
 pub use error::{AgentError, WaitError};
 pub use status::Status;

@@ -4,6 +4,7 @@ use auk_asic::vitals::Vitals;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Aer, Holder, Identity, Kind, Link, Port};
+use crate::operator::{Author, Hold};
 use crate::verdict::{Action, Admission, HealthState, Transition, Verdict};
 
 /// Version of [`Status`]; a new field does not change it, a changed meaning does.
@@ -70,10 +71,16 @@ pub struct ComponentStatus {
     pub state: HealthState,
     /// Unix time in milliseconds since which it is in that state.
     pub since_unix_ms: u64,
+    /// Why it is in that state.
+    #[serde(default)]
+    pub reason: String,
     /// May a new job start on it?
     pub admission: Admission,
     /// What to do.
     pub action: Action,
+    /// Who works on it.
+    #[serde(default)]
+    pub hold: Option<HoldStatus>,
     /// Who has it open.
     pub holder: Option<Holder>,
     /// Milliseconds since the last look that saw anything; `None` before the first.
@@ -97,6 +104,33 @@ impl ComponentStatus {
     #[must_use]
     pub fn verdict(&self, check: &str) -> Option<&Verdict> {
         self.verdicts.iter().find(|verdict| verdict.check == check)
+    }
+}
+
+/// A hold, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldStatus {
+    /// The component, or `host`.
+    pub component: String,
+    /// Who holds it.
+    pub author: Author,
+    /// Why.
+    pub reason: String,
+    /// Unix time in milliseconds since which.
+    pub since_unix_ms: u64,
+    /// Unix time in milliseconds at which it ends by itself.
+    pub until_unix_ms: Option<u64>,
+}
+
+impl From<&Hold> for HoldStatus {
+    fn from(hold: &Hold) -> Self {
+        Self {
+            component: hold.component.clone(),
+            author: hold.author.clone(),
+            reason: hold.reason.clone(),
+            since_unix_ms: hold.since.unix_ms,
+            until_unix_ms: hold.until_unix_ms(),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::operator::Mode;
+
 /// The four states. The order is the order of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -196,6 +198,12 @@ pub struct Verdict {
     pub stale: Option<String>,
     /// The last recovery, if there was one.
     pub recovered: Option<Recovery>,
+    /// Whether the check has a say. In shadow mode the state is what it would be.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Address of the port above that explains this, if one does.
+    #[serde(default)]
+    pub blamed_on: Option<String>,
 }
 
 /// A change of state, of a check or of a whole component.
@@ -217,4 +225,10 @@ pub struct Transition {
     pub reason: String,
     /// What the reason rests on.
     pub evidence: Vec<Evidence>,
+    /// Of a check in shadow mode: for the record, and nobody is to be woken.
+    #[serde(default)]
+    pub shadow: bool,
+    /// Address of the port above that explains it, if one does.
+    #[serde(default)]
+    pub blamed_on: Option<String>,
 }

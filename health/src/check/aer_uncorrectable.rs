@@ -1,7 +1,7 @@
 //! Uncorrectable PCIe errors, by what the kernel's counters grow.
 
 use super::over_time::{Counter, Latch};
-use super::{Check, Finding, View};
+use super::{Check, Clearing, Finding, View};
 use crate::facts::FactKind;
 use crate::verdict::{Action, Evidence};
 
@@ -13,6 +13,8 @@ pub(super) struct AerUncorrectable {
     latch: Latch,
     recent: u64,
     open: Option<Open>,
+    /// Generation at the last look, of a chip that has such.
+    generation: Option<u32>,
 }
 
 /// A fatal error that nothing has made good yet.
@@ -46,6 +48,7 @@ impl Check for AerUncorrectable {
             ));
         };
         let vitals = view.vitals().ok().map(|(vitals, _)| vitals);
+        self.generation = vitals.map(|vitals| vitals.generation).or(self.generation);
         if fatal > 0 {
             let found = format!("+{fatal}, total {}", aer.fatal);
             self.open = Some(Open {
@@ -82,5 +85,15 @@ impl Check for AerUncorrectable {
             return Ok(Finding::degraded("non-fatal PCIe error", Action::Watch).with(evidence));
         }
         Ok(Finding::healthy("none new"))
+    }
+
+    /// A NIC has no self-test to prove itself with, so a person must; a chip needs a new life at least.
+    fn clearing(&self) -> Clearing {
+        match self.open.as_ref().and_then(|open| open.generation) {
+            Some(of) if self.generation == Some(of) => Clearing::Refused(format!(
+                "the firmware has not been restarted since the error in generation {of}; reset the chip first"
+            )),
+            _ => Clearing::Anew,
+        }
     }
 }

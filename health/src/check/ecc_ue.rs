@@ -8,7 +8,7 @@
 use auk_asic::vitals::Vitals;
 use auk_asic::{Fault, SelfTest};
 
-use super::{Check, Finding, View};
+use super::{Check, Clearing, Finding, View};
 use crate::facts::FactKind;
 use crate::verdict::{Action, Evidence};
 
@@ -70,6 +70,27 @@ impl Check for EccUe {
                     .with(view.evidence("ecc_ue", count, "no increase", source))
             }
         })
+    }
+
+    /// A person may vouch for memory that no self-test can prove, as on a prototype; nobody may for memory that still
+    /// holds what the error left.
+    fn clearing(&self) -> Clearing {
+        let (Some(open), Some((_, generation))) = (&self.open, self.last) else {
+            return Clearing::Anew;
+        };
+        if generation > open.generation || open.power_cycled {
+            return Clearing::ByCheck;
+        }
+        Clearing::Refused(format!(
+            "the firmware has not been restarted since the error in generation {}; restart it, and its self-test clears \
+             this by itself",
+            open.generation
+        ))
+    }
+
+    fn clear(&mut self, why: &str) {
+        self.open = None;
+        self.cleared = Some(why.to_owned());
     }
 }
 

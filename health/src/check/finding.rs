@@ -1,9 +1,11 @@
 //! What a check says of one look.
 
+use serde::{Deserialize, Serialize};
+
 use crate::verdict::{Action, Confidence, Evidence, HealthState};
 
 /// A state with its reason. [`Engine`](crate::Engine) makes verdicts of findings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The state.
     pub state: HealthState,

@@ -14,7 +14,7 @@ mod firmware_state;
 mod heartbeat;
 mod last_fault;
 mod link;
-mod over_time;
+pub(crate) mod over_time;
 mod port_errors;
 mod port_speed;
 mod presence;
@@ -22,6 +22,7 @@ mod self_test;
 mod temperature;
 mod throttle;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use auk_asic::vitals::Vitals;
@@ -29,6 +30,7 @@ use auk_asic::vitals::Vitals;
 pub use finding::Finding;
 
 use crate::facts::{FactKind, Facts, Identity, Kind, Port, Reading};
+use crate::operator::{Hold, Mode};
 use crate::time::Moment;
 use crate::verdict::Evidence;
 
@@ -42,6 +44,20 @@ pub struct Settings {
     pub boot_grace: Duration,
     /// The host's boot on the clock of [`Moment::uptime`]; `None` when it was long ago.
     pub booted: Option<Duration>,
+    /// How long a component may go unseen before somebody is told: outlasts one reset.
+    pub unseen_alert: Duration,
+    /// How long a component may go unseen and still be given jobs.
+    pub unseen_hold: Duration,
+    /// Changes from well to ill in a time, above which a component is degraded.
+    pub flaps_degraded: (u64, Duration),
+    /// The same, above which it is unhealthy.
+    pub flaps_unhealthy: (u64, Duration),
+    /// For how long after an order changes of state are its author's making.
+    pub flaps_pardon: Duration,
+    /// Times unhealthy in a time, above which nothing but a person's word clears a component.
+    pub repeat: (u64, Duration),
+    /// Checks that do not simply have their say, by name.
+    pub modes: BTreeMap<String, Mode>,
 }
 
 impl Default for Settings {
@@ -51,6 +67,14 @@ impl Default for Settings {
             clear_after: Duration::from_secs(600),
             boot_grace: Duration::from_secs(300),
             booted: None,
+            unseen_alert: Duration::from_secs(90),
+            unseen_hold: Duration::from_secs(300),
+            flaps_degraded: (3, Duration::from_secs(600)),
+            flaps_unhealthy: (10, Duration::from_secs(3600)),
+            flaps_pardon: Duration::from_secs(10),
+            // A published fleet cut failures of large jobs from 14 % to 4 % by taking such out.
+            repeat: (3, Duration::from_secs(7 * 86_400)),
+            modes: BTreeMap::new(),
         }
     }
 }
@@ -68,6 +92,8 @@ pub struct View<'a> {
     pub facts: &'a Facts,
     /// What all checks share.
     pub settings: &'a Settings,
+    /// The hold on the component, while somebody works on it.
+    pub held: Option<&'a Hold>,
 }
 
 impl<'a> View<'a> {
@@ -136,6 +162,25 @@ pub trait Check: Send {
     /// A finding as well: the one that says why there is nothing to judge. Two ways out keep the
     /// rules short; the engine treats both the same.
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding>;
+
+    /// Whether a person may take back what it found.
+    fn clearing(&self) -> Clearing {
+        Clearing::Anew
+    }
+
+    /// Takes it back, where [`clearing`](Self::clearing) leaves that to the check.
+    fn clear(&mut self, _why: &str) {}
+}
+
+/// How a finding is taken back by a person's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Clearing {
+    /// The check begins anew: what is still so it finds again.
+    Anew,
+    /// The check does it itself, for it would find the same old trace again.
+    ByCheck,
+    /// Not without what the reason names.
+    Refused(String),
 }
 
 /// A fresh set of the checks for a kind of component.

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A counter that only grows, but for the resets of whoever counts.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Counter {
     last: Option<u64>,
 }
@@ -19,7 +21,7 @@ impl Counter {
 }
 
 /// The sum of what happened in the last so many seconds.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Window {
     span: Duration,
     /// Start of a slot, and what happened in it.
@@ -61,7 +63,7 @@ impl Window {
 }
 
 /// How long a condition has held without a break.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Held {
     since: Option<Duration>,
 }
@@ -78,7 +80,7 @@ impl Held {
 }
 
 /// Three of the last five: a lone bad sample is none.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Majority {
     recent: u8,
 }
@@ -97,7 +99,7 @@ impl Majority {
 }
 
 /// Holds a condition until it has not been seen for a time.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Latch {
     /// When it was last seen, once it holds.
     seen: Option<Duration>,
@@ -125,7 +127,7 @@ impl Latch {
 }
 
 /// A rate that stays too high for too long: a burst passes.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Sustained {
     minute: Window,
     held: Held,

@@ -42,6 +42,11 @@ impl Check for Presence {
                 "it has not answered since the agent started",
             ));
         }
+        if let Some(hold) = view.held {
+            return Ok(Finding::pending(format!(
+                "it does not answer, and is {hold}"
+            )));
+        }
         if view.in_boot_grace() {
             return Ok(Finding::pending(
                 "it does not answer, and the host has only just booted",

@@ -1,31 +1,43 @@
 //! A component: the worst of what its checks say, and whether a job may start on it.
 
-use std::time::Duration;
-
-use super::judged::Judged;
-use crate::check::{self, Settings, View};
+use super::episodes::{Episodes, FLAPPING, REPEAT};
+use super::judged::{Change, Judged};
+use super::orders::Modes;
+use crate::check::{self, Check, Finding, Settings, View};
 use crate::facts::{Aer, Facts, Holder, Identity, Kind, Link, Port};
+use crate::operator::{Hold, Mode};
 use crate::probe::target::Sample;
 use crate::status::{ComponentStatus, VitalsStatus};
 use crate::time::{Moment, millis};
 use crate::verdict::{Action, Admission, Admit, HealthState, Transition};
 
-/// How long a component may go unseen before somebody is told: outlasts one reset.
-pub const UNSEEN_ALERT: Duration = Duration::from_secs(90);
-/// How long a component may go unseen and still be given jobs.
-pub const UNSEEN_HOLD: Duration = Duration::from_secs(300);
+/// What a component is judged by, beside its facts.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) modes: &'a Modes,
+    /// The hold on this component or on the host.
+    pub(super) hold: Option<&'a Hold>,
+}
+
+/// A check and what it said.
+pub(super) struct Checked {
+    pub(super) check: Box<dyn Check>,
+    pub(super) judged: Judged,
+}
 
 pub(super) struct Component {
-    bdf: String,
-    kind: Kind,
+    pub(super) bdf: String,
+    pub(super) kind: Kind,
     pub(super) identity: Identity,
-    checks: Vec<Judged>,
-    state: HealthState,
-    since: Moment,
+    pub(super) checks: Vec<Checked>,
+    pub(super) flapping: Judged,
+    pub(super) repeat: Judged,
+    pub(super) episodes: Episodes,
+    pub(super) state: HealthState,
+    pub(super) since: Moment,
     /// Its state was told once: from then on only changes are.
-    told: bool,
-    admission: Admission,
-    action: Action,
+    pub(super) told: bool,
     holder: Option<Holder>,
     last_seen: Option<Moment>,
     probe_failures: u64,
@@ -36,23 +48,22 @@ pub(super) struct Component {
 }
 
 impl Component {
-    pub(super) fn new(kind: Kind, bdf: String, at: Moment) -> Self {
+    pub(super) fn new(kind: Kind, bdf: String, at: Moment, settings: &Settings) -> Self {
+        let checks = check::for_kind(kind).into_iter().map(|check| Checked {
+            judged: Judged::new(check.name(), at),
+            check,
+        });
         Self {
             bdf,
             kind,
             identity: Identity::default(),
-            checks: check::for_kind(kind)
-                .into_iter()
-                .map(|check| Judged::new(check, at))
-                .collect(),
+            checks: checks.collect(),
+            flapping: Judged::new(FLAPPING, at),
+            repeat: Judged::new(REPEAT, at),
+            episodes: Episodes::new(settings),
             state: HealthState::Unobservable,
             since: at,
             told: false,
-            admission: Admission {
-                answer: Admit::Hold,
-                reason: "no data yet".to_owned(),
-            },
-            action: Action::None,
             holder: None,
             last_seen: None,
             probe_failures: 0,
@@ -63,7 +74,7 @@ impl Component {
         }
     }
 
-    pub(super) fn observe(&mut self, settings: &Settings, sample: Sample) -> Vec<Transition> {
+    pub(super) fn observe(&mut self, rules: Rules<'_>, sample: Sample) -> Vec<Transition> {
         let Sample {
             identity, facts, ..
         } = sample;
@@ -76,51 +87,70 @@ impl Component {
             bdf: &self.bdf,
             identity: &self.identity,
             facts: &facts,
-            settings,
+            settings: rules.settings,
+            held: rules.hold,
         };
         let mut transitions = Vec::new();
-        for judged in &mut self.checks {
-            if !facts.hold(judged.check.reads()) {
-                continue;
-            }
-            if let Some((from, to)) = judged.judge(&view) {
-                transitions.push(Transition {
-                    at_unix_ms: at.unix_ms,
-                    component: self.bdf.clone(),
-                    serial: self.identity.serial.clone(),
-                    check: Some(judged.check.name().to_owned()),
-                    from: Some(from),
-                    to,
-                    reason: judged.finding.reason.clone(),
-                    evidence: judged.finding.evidence.clone(),
-                });
+        let mut checks = std::mem::take(&mut self.checks);
+        for checked in &mut checks {
+            if let Some(change) = checked.look(&view, rules.modes, self.kind) {
+                transitions.push(self.change(at, &checked.judged, change));
             }
         }
-        let (state, reason, action) = self.worst(at);
-        self.admission = self.admit(at, state, &reason);
-        self.action = action;
-        if state != self.state || !self.told {
-            let evidence = self
-                .checks
-                .iter()
-                .find(|judged| judged.finding.state == state)
-                .map(|judged| judged.finding.evidence.clone())
-                .unwrap_or_default();
-            transitions.push(Transition {
-                at_unix_ms: at.unix_ms,
-                component: self.bdf.clone(),
-                serial: self.identity.serial.clone(),
-                check: None,
-                from: self.told.then_some(self.state),
-                to: state,
-                reason,
-                evidence,
-            });
-            self.state = state;
-            self.since = at;
-            self.told = true;
-        }
+        self.checks = checks;
+        transitions.extend(self.settle(at, rules));
         transitions
+    }
+
+    /// Makes the component's state of its checks' and of its past.
+    pub(super) fn settle(&mut self, at: Moment, rules: Rules<'_>) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        let (state, excused) = self.by_checks(rules.hold);
+        let (flapping, repeat) = self.episodes.update(at, state, excused, rules.settings);
+        self.flapping.mode = rules.modes.of(FLAPPING, rules.settings);
+        self.repeat.mode = rules.modes.of(REPEAT, rules.settings);
+        if let Some(change) = self.flapping.take(at, flapping) {
+            transitions.push(self.change(at, &self.flapping, change));
+        }
+        if let Some(change) = self.repeat.take(at, repeat) {
+            transitions.push(self.change(at, &self.repeat, change));
+        }
+
+        let (state, reason, worst) = self.worst();
+        if state == self.state && self.told {
+            return transitions;
+        }
+        transitions.push(Transition {
+            at_unix_ms: at.unix_ms,
+            component: self.bdf.clone(),
+            serial: self.identity.serial.clone(),
+            check: None,
+            from: self.told.then_some(self.state),
+            to: state,
+            reason,
+            evidence: worst.map_or_else(Vec::new, |worst| worst.finding.evidence.clone()),
+            shadow: false,
+            blamed_on: worst.and_then(|worst| worst.blamed_on.clone()),
+        });
+        self.state = state;
+        self.since = at;
+        self.told = true;
+        transitions
+    }
+
+    pub(super) fn change(&self, at: Moment, judged: &Judged, (from, to): Change) -> Transition {
+        Transition {
+            at_unix_ms: at.unix_ms,
+            component: self.bdf.clone(),
+            serial: self.identity.serial.clone(),
+            check: Some(judged.name.clone()),
+            from: Some(from),
+            to,
+            reason: judged.finding.reason.clone(),
+            evidence: judged.finding.evidence.clone(),
+            shadow: judged.mode == Mode::Shadow,
+            blamed_on: judged.blamed_on.clone(),
+        }
     }
 
     /// Remembers what was seen, for the status document.
@@ -144,42 +174,78 @@ impl Component {
         }
     }
 
-    /// The worst state of the checks that count, its reason, and the strongest action of all.
-    fn worst(&self, at: Moment) -> (HealthState, String, Action) {
-        let counting = || self.checks.iter().filter(|judged| judged.finding.counts);
-        let worst = counting().rev().max_by_key(|judged| judged.finding.state);
-        let (state, reason) = match worst {
-            Some(judged) if judged.finding.state != HealthState::Healthy => (
+    /// All rules, the ones on the past last.
+    pub(super) fn judged(&self) -> impl Iterator<Item = &Judged> {
+        let checks = self.checks.iter().map(|checked| &checked.judged);
+        checks.chain([&self.flapping, &self.repeat])
+    }
+
+    fn counting(&self) -> impl Iterator<Item = &Judged> {
+        self.judged().filter(|judged| judged.counts())
+    }
+
+    /// The worst state of the checks alone, and whether somebody or something else is to blame for it.
+    fn by_checks(&self, hold: Option<&Hold>) -> (HealthState, bool) {
+        let checks = || {
+            let judged = self.checks.iter().map(|checked| &checked.judged);
+            judged.filter(|judged| judged.counts())
+        };
+        let state = checks().map(|judged| judged.finding.state).max();
+        let state = state.unwrap_or(HealthState::Unobservable);
+        let mut worst = checks().filter(|judged| judged.finding.state == state);
+        let explained = worst.all(|judged| judged.blamed_on.is_some());
+        (state, explained || hold.is_some())
+    }
+
+    /// The worst state of the rules that count, its reason and the rule that says it.
+    fn worst(&self) -> (HealthState, String, Option<&Judged>) {
+        // Of the equally bad the first, as the checks are in the order of what explains what.
+        let worst = self
+            .counting()
+            .fold(None::<&Judged>, |worst, judged| match worst {
+                Some(worst) if worst.finding.state >= judged.finding.state => Some(worst),
+                _ => Some(judged),
+            });
+        let of_checks = self.checks.iter().any(|checked| checked.judged.counts());
+        match worst {
+            Some(judged) if judged.finding.state > HealthState::Unobservable => (
                 judged.finding.state,
-                format!("{}: {}", judged.check.name(), judged.finding.reason),
+                format!("{}: {}", judged.name, judged.finding.reason),
+                Some(judged),
             ),
-            Some(_) => (HealthState::Healthy, self.last_recovery()),
-            None => (
+            _ if !of_checks => (
                 HealthState::Unobservable,
                 "no check has anything to judge".to_owned(),
+                None,
             ),
-        };
-        let long_unseen = counting().any(|judged| {
+            Some(judged) if judged.finding.state == HealthState::Unobservable => (
+                HealthState::Unobservable,
+                format!("{}: {}", judged.name, judged.finding.reason),
+                Some(judged),
+            ),
+            _ => (HealthState::Healthy, self.last_recovery(), None),
+        }
+    }
+
+    /// The strongest action of all; at least to watch when something was not seen for long.
+    fn action(&self, at: Moment, settings: &Settings) -> Action {
+        let long_unseen = self.counting().any(|judged| {
             judged
                 .unseen
-                .is_some_and(|since| at.since(since) >= UNSEEN_ALERT)
+                .is_some_and(|since| at.since(since) >= settings.unseen_alert)
         });
-        let least = if long_unseen {
-            Action::Watch
-        } else {
-            Action::None
+        let least = match long_unseen {
+            true => Action::Watch,
+            false => Action::None,
         };
-        let action = counting()
-            .map(|judged| judged.finding.action)
-            .fold(least, Ord::max);
-        (state, reason, action)
+        let actions = self.counting().map(|judged| judged.finding.action);
+        actions.fold(least, Ord::max)
     }
 
     fn last_recovery(&self) -> String {
         let latest = self
-            .checks
-            .iter()
-            .filter_map(|judged| Some((judged.check.name(), judged.recovered.as_ref()?)))
+            .judged()
+            .filter_map(|judged| Some((&judged.name, judged.recovered.as_ref()?)))
             .max_by_key(|(_, recovery)| recovery.at_unix_ms);
         match latest {
             Some((check, recovery)) => format!("{check}: {}", recovery.reason),
@@ -187,32 +253,20 @@ impl Component {
         }
     }
 
-    fn admit(&self, at: Moment, state: HealthState, reason: &str) -> Admission {
-        if state == HealthState::Unhealthy {
+    fn admission(&self, at: Moment, rules: Rules<'_>) -> Admission {
+        let (state, reason, _) = self.worst();
+        if !self.told {
             return Admission {
-                answer: Admit::No,
-                reason: reason.to_owned(),
+                answer: Admit::Hold,
+                reason: "no data yet".to_owned(),
             };
         }
-        let held = self.checks.iter().find_map(|judged| {
-            let name = judged.check.name();
-            let finding = &judged.finding;
-            if finding.hold {
-                return Some(format!("{name}: {}", finding.reason));
-            }
-            let unseen = judged.unseen.filter(|_| finding.counts)?;
-            if !judged.ever_seen {
-                return Some(format!("{name}: never seen so far: {}", finding.reason));
-            }
-            let age = at.since(unseen);
-            (age >= UNSEEN_HOLD).then(|| {
-                format!(
-                    "{name}: not seen for {} s: {}",
-                    age.as_secs(),
-                    finding.reason
-                )
-            })
-        });
+        if state == HealthState::Unhealthy {
+            let answer = Admit::No;
+            return Admission { answer, reason };
+        }
+        let held = rules.hold.map(ToString::to_string);
+        let held = held.or_else(|| self.judged().find_map(|judged| waits(judged, at, rules)));
         match held {
             Some(reason) => Admission {
                 answer: Admit::Hold,
@@ -220,20 +274,22 @@ impl Component {
             },
             None => Admission {
                 answer: Admit::Yes,
-                reason: reason.to_owned(),
+                reason,
             },
         }
     }
 
-    pub(super) fn status(&self, now: Moment) -> ComponentStatus {
+    pub(super) fn status(&self, now: Moment, rules: Rules<'_>) -> ComponentStatus {
         ComponentStatus {
             bdf: self.bdf.clone(),
             kind: self.kind,
             identity: self.identity.clone(),
             state: self.state,
             since_unix_ms: self.since.unix_ms,
-            admission: self.admission.clone(),
-            action: self.action,
+            reason: self.worst().1,
+            admission: self.admission(now, rules),
+            action: self.action(now, rules.settings),
+            hold: rules.hold.map(Into::into),
             holder: self.holder.clone(),
             sample_age_ms: self.last_seen.map(|seen| millis(now.since(seen))),
             probe_failures: self.probe_failures,
@@ -241,7 +297,59 @@ impl Component {
             link: self.link,
             aer: self.aer,
             port: self.port,
-            verdicts: self.checks.iter().map(Judged::verdict).collect(),
+            verdicts: self.judged().map(Judged::verdict).collect(),
+        }
+    }
+}
+
+/// Why no job should start because of this rule, though it has not found trouble.
+fn waits(judged: &Judged, at: Moment, rules: Rules<'_>) -> Option<String> {
+    let Judged { name, finding, .. } = judged;
+    if judged.mode != Mode::On {
+        return None;
+    }
+    if finding.hold {
+        return Some(format!("{name}: {}", finding.reason));
+    }
+    let unseen = judged.unseen.filter(|_| finding.counts)?;
+    if !judged.ever_seen {
+        return Some(format!("{name}: never seen so far: {}", finding.reason));
+    }
+    let age = at.since(unseen);
+    (age >= rules.settings.unseen_hold).then(|| {
+        format!(
+            "{name}: not seen for {} s: {}",
+            age.as_secs(),
+            finding.reason
+        )
+    })
+}
+
+impl Checked {
+    /// Takes a look, if the check is switched on.
+    fn look(&mut self, view: &View<'_>, modes: &Modes, kind: Kind) -> Option<Change> {
+        let mode = modes.of(&self.judged.name, view.settings);
+        let before = std::mem::replace(&mut self.judged.mode, mode);
+        if mode == Mode::Off {
+            if before == Mode::Off {
+                return None;
+            }
+            self.start_anew(kind);
+            let finding = Finding::not_applicable(modes.why_off(&self.judged.name));
+            return self.judged.drop_finding(view.now, finding);
+        }
+        if !view.facts.hold(self.check.reads()) {
+            return None;
+        }
+        let finding = self.check.judge(view).unwrap_or_else(|finding| finding);
+        self.judged.take(view.now, finding)
+    }
+
+    /// A check that knows nothing of the past.
+    pub(super) fn start_anew(&mut self, kind: Kind) {
+        let mut fresh = check::for_kind(kind).into_iter();
+        if let Some(check) = fresh.find(|check| check.name() == self.judged.name) {
+            self.check = check;
         }
     }
 }

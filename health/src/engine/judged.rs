@@ -1,12 +1,20 @@
-//! One check on one component: its last finding, made to stand and made into a verdict.
+//! What one rule says of one component: its last finding, made to stand and made into a verdict.
 
-use crate::check::{Check, Finding, View};
+use serde::{Deserialize, Serialize};
+
+use crate::check::Finding;
+use crate::operator::Mode;
 use crate::time::Moment;
 use crate::verdict::{HealthState, Recovery, Verdict};
 
-/// A check and what it said.
+/// A change of state.
+pub(super) type Change = (HealthState, HealthState);
+
+/// The last finding of a rule, and what is remembered of those before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Judged {
-    pub(super) check: Box<dyn Check>,
+    pub(super) name: String,
+    pub(super) mode: Mode,
     pub(super) finding: Finding,
     since: Moment,
     /// Since when it has not been seen; `None` while it is.
@@ -15,29 +23,37 @@ pub(super) struct Judged {
     pub(super) ever_seen: bool,
     stale: Option<String>,
     pub(super) recovered: Option<Recovery>,
+    /// The port above that explains it.
+    pub(super) blamed_on: Option<String>,
 }
 
 impl Judged {
-    /// A check that has not seen anything yet.
-    pub(super) fn new(check: Box<dyn Check>, at: Moment) -> Self {
+    /// A rule that has not seen anything yet.
+    pub(super) fn new(name: &str, at: Moment) -> Self {
         Self {
-            check,
+            name: name.to_owned(),
+            mode: Mode::On,
             finding: Finding::blind("no data yet"),
             since: at,
             unseen: Some(at),
             ever_seen: false,
             stale: None,
             recovered: None,
+            blamed_on: None,
         }
     }
 
-    /// Judges a look; the change of state, if there is one.
-    pub(super) fn judge(&mut self, view: &View<'_>) -> Option<(HealthState, HealthState)> {
-        let finding = self.check.judge(view).unwrap_or_else(|finding| finding);
+    /// Whether it bears on the component's state.
+    pub(super) fn counts(&self) -> bool {
+        self.mode == Mode::On && self.finding.counts
+    }
+
+    /// Takes a finding; the change of state, if there is one.
+    pub(super) fn take(&mut self, now: Moment, finding: Finding) -> Option<Change> {
         let from = self.finding.state;
         let blind = finding.counts && finding.state == HealthState::Unobservable;
         if blind {
-            self.unseen.get_or_insert(view.now);
+            self.unseen.get_or_insert(now);
         } else {
             // That there is nothing to see was seen.
             self.unseen = None;
@@ -49,18 +65,41 @@ impl Judged {
             self.stale = Some(finding.reason);
             return None;
         }
+        self.put(now, finding)
+    }
+
+    /// Drops what it held against the component, by somebody's word.
+    pub(super) fn drop_finding(&mut self, now: Moment, finding: Finding) -> Option<Change> {
+        let from = self.finding.state;
+        let reason = finding.reason.clone();
+        let change = self.put(now, finding);
+        if from >= HealthState::Degraded {
+            self.recovered = Some(Recovery {
+                from,
+                reason,
+                at_unix_ms: now.unix_ms,
+            });
+        }
+        change
+    }
+
+    fn put(&mut self, now: Moment, finding: Finding) -> Option<Change> {
+        let from = self.finding.state;
         self.stale = None;
         let to = finding.state;
         self.finding = finding;
+        if to < HealthState::Degraded {
+            self.blamed_on = None;
+        }
         if from == to {
             return None;
         }
-        self.since = view.now;
+        self.since = now;
         if to == HealthState::Healthy && from >= HealthState::Degraded {
             self.recovered = Some(Recovery {
                 from,
                 reason: self.finding.reason.clone(),
-                at_unix_ms: view.now.unix_ms,
+                at_unix_ms: now.unix_ms,
             });
         }
         Some((from, to))
@@ -68,16 +107,18 @@ impl Judged {
 
     pub(super) fn verdict(&self) -> Verdict {
         Verdict {
-            check: self.check.name().to_owned(),
+            check: self.name.clone(),
             state: self.finding.state,
             since_unix_ms: self.since.unix_ms,
             reason: self.finding.reason.clone(),
             evidence: self.finding.evidence.clone(),
             action: self.finding.action,
             confidence: self.finding.confidence,
-            counts: self.finding.counts,
+            counts: self.counts(),
             stale: self.stale.clone(),
             recovered: self.recovered.clone(),
+            mode: self.mode,
+            blamed_on: self.blamed_on.clone(),
         }
     }
 }

@@ -1,29 +1,44 @@
 //! Judgement: facts and time go in, verdicts come out. Nothing here reads a file or a clock.
 
+mod clock;
 mod component;
+mod episodes;
 mod judged;
+mod orders;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::check::Settings;
 use crate::facts::{Class, FactKind, Facts, Kind};
+use crate::operator::{HOST, Hold};
 use crate::probe::ProbeError;
 use crate::probe::target::Sample;
 use crate::status::ComponentStatus;
 use crate::time::Moment;
 use crate::verdict::Transition;
-use component::Component;
+use clock::Clock;
+use component::{Component, Rules};
+use episodes::Episodes;
+use orders::Modes;
 
-pub use component::{UNSEEN_ALERT, UNSEEN_HOLD};
+pub use orders::rules;
 
 /// Changes of state that are kept for the status document.
 const TRANSITIONS: usize = 128;
+/// Cards that were taken out and whose past is kept, should they come back.
+const BENCHED: usize = 256;
 
 /// The judgement over all components of a host.
 pub struct Engine {
     settings: Settings,
     components: BTreeMap<(Kind, String), Component>,
     recent: VecDeque<Transition>,
+    /// By component, or [`HOST`].
+    holds: BTreeMap<String, Hold>,
+    modes: Modes,
+    /// The past of cards that were taken out, by kind and serial number.
+    benched: BTreeMap<String, Episodes>,
+    clock: Clock,
 }
 
 impl Engine {
@@ -34,32 +49,52 @@ impl Engine {
             settings,
             components: BTreeMap::new(),
             recent: VecDeque::new(),
+            holds: BTreeMap::new(),
+            modes: Modes::default(),
+            benched: BTreeMap::new(),
+            clock: Clock::default(),
         }
     }
 
+    /// Other settings from now on, as after a reload.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = self.clock.settings(settings);
+    }
+
     /// Takes a look into account, and gives the changes of state that follow.
-    pub fn observe(&mut self, sample: Sample) -> Vec<Transition> {
+    pub fn observe(&mut self, mut sample: Sample) -> Vec<Transition> {
+        sample.facts.at = self.clock.moment(sample.facts.at);
         let key = (sample.kind, sample.bdf.to_string());
         let at = sample.facts.at;
-        let replaced = self.components.get(&key).is_some_and(|component| {
-            let (old, new) = (&component.identity.serial, &sample.identity.serial);
-            matches!((old, new), (Some(old), Some(new)) if old != new)
-        });
-        if replaced {
+        let known = self
+            .components
+            .get(&key)
+            .and_then(|component| component.identity.serial.clone());
+        let seen = sample.identity.serial.clone();
+        if known.is_some() && seen.is_some() && known != seen {
             // Another card in the same slot has no part in the verdicts of the former one.
-            self.components.remove(&key);
+            self.bench(&key);
         }
         let component = self
             .components
-            .entry(key)
-            .or_insert_with_key(|(kind, bdf)| Component::new(*kind, bdf.clone(), at));
-        let transitions = component.observe(&self.settings, sample);
-        for transition in &transitions {
-            if self.recent.len() == TRANSITIONS {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(transition.clone());
+            .entry(key.clone())
+            .or_insert_with_key(|(kind, bdf)| {
+                Component::new(*kind, bdf.clone(), at, &self.settings)
+            });
+        if seen.is_some() && known != seen {
+            component.identity.serial = seen;
+            self.follow_card(&key);
         }
+        let rules = Rules {
+            settings: &self.settings,
+            modes: &self.modes,
+            hold: held(&self.holds, &key.1),
+        };
+        let transitions = match self.components.get_mut(&key) {
+            Some(component) => component.observe(rules, sample),
+            None => Vec::new(),
+        };
+        self.remember(&transitions);
         transitions
     }
 
@@ -89,15 +124,44 @@ impl Engine {
 
     /// Forgets a component in whose place something of another kind is now.
     pub fn forget(&mut self, bdf: &str, kind: Kind) {
-        self.components.remove(&(kind, bdf.to_owned()));
+        self.bench(&(kind, bdf.to_owned()));
+    }
+
+    /// Removes a component, and keeps of it what follows its card.
+    fn bench(&mut self, key: &(Kind, String)) {
+        let Some(component) = self.components.remove(key) else {
+            return;
+        };
+        let Some(serial) = component.identity.serial else {
+            return;
+        };
+        if component.episodes.is_clean() || self.benched.len() >= BENCHED {
+            return;
+        }
+        self.benched
+            .insert(key_of(key.0, &serial), component.episodes);
+    }
+
+    fn remember(&mut self, transitions: &[Transition]) {
+        self.recent.extend(transitions.iter().cloned());
+        let surplus = self.recent.len().saturating_sub(TRANSITIONS);
+        self.recent.drain(..surplus);
     }
 
     /// The components, for the status document.
     #[must_use]
     pub fn components(&self, now: Moment) -> Vec<ComponentStatus> {
+        let now = self.clock.moment(now);
         self.components
             .values()
-            .map(|component| component.status(now))
+            .map(|component| {
+                let rules = Rules {
+                    settings: &self.settings,
+                    modes: &self.modes,
+                    hold: held(&self.holds, &component.bdf),
+                };
+                component.status(now, rules)
+            })
             .collect()
     }
 
@@ -105,4 +169,14 @@ impl Engine {
     pub fn transitions(&self) -> impl Iterator<Item = &Transition> {
         self.recent.iter()
     }
+}
+
+/// The hold on a component, or on its host.
+fn held<'a>(holds: &'a BTreeMap<String, Hold>, bdf: &str) -> Option<&'a Hold> {
+    holds.get(bdf).or_else(|| holds.get(HOST))
+}
+
+/// A card, by kind and serial number.
+fn key_of(kind: Kind, serial: &str) -> String {
+    format!("{} {serial}", kind.name())
 }

@@ -16,6 +16,7 @@ use auk_health::facts::{
     Aer, Class, FactKind, Facts, Identity, Kind, Link, LinkRate, Port, PortErrors, PowerState,
     Presence,
 };
+use auk_health::operator::{Author, Done, Mode, Order, OrderError};
 use auk_health::probe::ProbeError;
 use auk_health::probe::target::Sample;
 use auk_health::status::ComponentStatus;
@@ -58,7 +59,7 @@ impl Bench {
         Self::new(kind, settings)
     }
 
-    fn new(kind: Kind, settings: Settings) -> Self {
+    pub fn new(kind: Kind, settings: Settings) -> Self {
         let now = Moment {
             uptime: Duration::from_secs(1000),
             unix_ms: 1_700_000_000_000,
@@ -115,6 +116,66 @@ impl Bench {
             identity,
             facts: self.facts.clone(),
         })
+    }
+
+    /// What somebody orders, at the time of the last look.
+    pub fn order(&mut self, order: Order) -> Result<(Done, Vec<Transition>), OrderError> {
+        let author = Author {
+            uid: 1000,
+            name: Some("nora".to_owned()),
+        };
+        self.engine.order(self.now, &author, order)
+    }
+
+    pub fn hold(&mut self, seconds: Option<u64>) {
+        let order = Order::Hold {
+            component: BDF.to_owned(),
+            reason: "reseating".to_owned(),
+            seconds,
+        };
+        self.order(order).unwrap();
+    }
+
+    pub fn release(&mut self) {
+        let (component, reason) = (BDF.to_owned(), None);
+        self.order(Order::Release { component, reason }).unwrap();
+    }
+
+    pub fn clear(&mut self, check: Option<&str>) -> Result<(Done, Vec<Transition>), OrderError> {
+        self.order(Order::Clear {
+            component: BDF.to_owned(),
+            check: check.map(str::to_owned),
+            reason: "looked at it".to_owned(),
+        })
+    }
+
+    pub fn switch(&mut self, check: &str, mode: Option<Mode>) {
+        let order = Order::Switch {
+            check: check.to_owned(),
+            mode,
+            reason: "too loud".to_owned(),
+        };
+        self.order(order).unwrap();
+    }
+
+    /// Time passes, with a look a minute.
+    pub fn minutes(&mut self, minutes: u64) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        for _ in 0..minutes {
+            self.now.uptime += Duration::from_secs(59);
+            self.now.unix_ms += 59_000;
+            transitions.extend(self.look());
+        }
+        transitions
+    }
+
+    /// The chip fails its self-test, and passes the next.
+    pub fn illness(&mut self) -> Vec<Transition> {
+        self.vitals().self_test = SelfTest::Failed;
+        let mut transitions = self.look();
+        self.vitals().self_test = SelfTest::Passed;
+        transitions.extend(self.look());
+        transitions
     }
 
     /// So many looks, a second apart.
