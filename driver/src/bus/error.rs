@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::pci::{Bdf, PciError};
+use crate::pci::{Bdf, GroupMember, PciError};
 
 /// Errors of a bus.
 #[derive(Debug, thiserror::Error)]
@@ -106,13 +106,13 @@ pub enum BusError {
     #[error(
         "IOMMU group {group} is shared with functions that drivers of the kernel use: {}; bind them to vfio-pci too, \
          or to no driver",
-        members.join(", ")
+        listed(members)
     )]
     GroupNotViable {
         /// The group's number.
         group: u32,
-        /// Address and driver of each member that is in the way.
-        members: Vec<String>,
+        /// The members that are in the way.
+        members: Vec<GroupMember>,
     },
     /// This process may not. Grant what the text names.
     #[error("{what}: not permitted; {remedy}")]
@@ -198,6 +198,14 @@ impl From<PciError> for BusError {
     fn from(error: PciError) -> Self {
         Self::Pci(Box::new(error))
     }
+}
+
+fn listed(members: &[GroupMember]) -> String {
+    let each = members.iter().map(|member| {
+        let driver = member.driver.as_deref().unwrap_or("no driver");
+        format!("{} ({driver})", member.name)
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn because(reason: &str) -> String {

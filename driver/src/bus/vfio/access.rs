@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::pci::{Host, PciFunction};
+use crate::pci::{Host, PciError, PciFunction};
 
 /// How to reach a function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -31,14 +31,10 @@ impl fmt::Display for Access {
     }
 }
 
-/// The device's own node. The kernel names it in the function's directory (`vfio-dev/vfioN`).
-pub(super) fn cdev_path(host: &Host, function: &PciFunction) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(function.path().join("vfio-dev")).ok()?;
-    let name = entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.file_name())
-        .find(|name| name.to_string_lossy().starts_with("vfio"))?;
-    Some(host.root().join("dev/vfio/devices").join(name))
+/// The device's own node, if the kernel says that it has one.
+pub(super) fn cdev_path(host: &Host, function: &PciFunction) -> Result<Option<PathBuf>, PciError> {
+    let name = function.vfio_device()?;
+    Ok(name.map(|name| host.root().join("dev/vfio/devices").join(name)))
 }
 
 pub(super) fn iommufd_path(host: &Host) -> PathBuf {
@@ -54,12 +50,6 @@ pub(super) fn group_path(host: &Host, group: u32, unsafe_no_iommu: bool) -> Path
     host.root().join(format!("dev/vfio/{prefix}{group}"))
 }
 
-/// Whether the group was made by VFIO for a function that no IOMMU serves.
-pub(super) fn is_no_iommu(function: &PciFunction) -> bool {
-    std::fs::read_to_string(function.path().join("iommu_group/name"))
-        .is_ok_and(|name| name.trim() == "vfio-noiommu")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,9 +62,8 @@ mod tests {
         let host = Host::at(root.path());
         let function = host.function("01:00.0".parse().unwrap()).unwrap();
         assert_eq!(
-            cdev_path(&host, &function),
+            cdev_path(&host, &function).unwrap(),
             Some(root.path().join("dev/vfio/devices/vfio7"))
         );
-        assert!(!is_no_iommu(&function));
     }
 }

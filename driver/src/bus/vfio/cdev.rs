@@ -7,10 +7,9 @@ use nix::errno::Errno;
 use vfio_bindings::bindings::vfio;
 
 use super::errno::Call;
-use super::holder::holder;
 use super::ioas::Ioas;
 use super::ioctl::{self, BindIommufd};
-use super::{access, blocking, members, node};
+use super::{access, blocking, node, users};
 use crate::bus::BusError;
 use crate::deadline::Deadline;
 use crate::dma::DmaSpace;
@@ -28,16 +27,15 @@ pub(super) fn open(
     space: &DmaSpace,
     deadline: Deadline,
 ) -> Result<Bound, BusError> {
-    let path = access::cdev_path(host, function)
+    let path = access::cdev_path(host, function)?
         .ok_or_else(|| Call::OpenCdev.missing(function.path().join("vfio-dev")))?;
-    let device = node::open(Call::OpenCdev, &path, None)?;
+    let device = node::open_shared(Call::OpenCdev, &path)?;
     let known: Option<Arc<Ioas>> = super::targets_of(space).into_iter().next();
     let iommufd = match &known {
         Some(ioas) => Arc::clone(ioas.iommufd()),
-        None => Arc::new(node::open(
+        None => Arc::new(node::open_shared(
             Call::OpenIommufd,
             &access::iommufd_path(host),
-            None,
         )?),
     };
     // The kernel wakes and resets the function meanwhile.
@@ -51,21 +49,11 @@ pub(super) fn open(
     if let Err(errno) = result {
         // Ours must be closed for whoever else holds the node to be found.
         drop(device);
-        let in_use = || BusError::InUse {
-            what: Call::Bind.name().to_owned(),
-            holder: holder(&[Some(&path)]),
-        };
-        return Err(match (errno, function.iommu_group()?) {
-            (Errno::EBUSY, Some(group)) => {
-                let members = members::in_the_way(host, function);
-                if members.is_empty() {
-                    in_use()
-                } else {
-                    BusError::GroupNotViable { group, members }
-                }
-            }
-            (Errno::EBUSY | Errno::EINVAL, _) => in_use(),
-            _ => Call::Bind.error(errno),
+        return Err(match errno {
+            Errno::EBUSY => users::not_viable(Call::Bind, host, function),
+            // A device can be bound once at a time.
+            Errno::EINVAL => users::in_use(Call::Bind, host, function),
+            errno => Call::Bind.error(errno),
         });
     }
     if let Some(ioas) = known {

@@ -39,7 +39,7 @@ impl Container {
     /// Opens one, and checks that the kernel speaks this version of the interface and has the kind of IOMMU that is needed.
     pub(super) fn open(host: &Host, translated: bool) -> Result<Arc<Self>, BusError> {
         let call = Call::OpenContainer;
-        let fd = node::open(call, &container_path(host), None)?;
+        let fd = node::open_shared(call, &container_path(host))?;
         let version = ioctl::api_version(&fd).map_err(|errno| call.error(errno))?;
         let unsupported = |reason: String| BusError::Unsupported {
             what: call.name().to_owned(),

@@ -2,15 +2,13 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 
 use vfio_bindings::bindings::vfio;
 
 use super::container::Container;
 use super::errno::Call;
-use super::holder::holder;
-use super::{access, ioctl, members, node};
+use super::{access, ioctl, node, users};
 use crate::bus::BusError;
 use crate::dma::DmaSpace;
 use crate::pci::{Host, PciFunction};
@@ -44,9 +42,12 @@ impl Group {
         // The order that the kernel wants: container, group, the group into the container, the kind of IOMMU.
         let fresh = Container::open(host, !unsafe_no_iommu)?;
         let path = access::group_path(host, number, unsafe_no_iommu);
-        let cdev = access::cdev_path(host, function);
-        let fd = node::open(Call::OpenGroup, &path, cdev.as_deref())?;
-        check_viable(host, function, number, &fd, &path)?;
+        let fd = node::open(Call::OpenGroup, &path, || {
+            users::in_use(Call::OpenGroup, host, function)
+        })?;
+        if !is_viable(&fd)? {
+            return Err(users::not_viable(Call::GroupStatus, host, function));
+        }
         let joined = containers
             .iter()
             .filter(|container| container.is_translated() && !unsafe_no_iommu)
@@ -99,27 +100,8 @@ fn containers(space: &DmaSpace) -> Vec<Arc<Container>> {
     super::targets_of(space)
 }
 
-fn check_viable(
-    host: &Host,
-    function: &PciFunction,
-    group: u32,
-    fd: &OwnedFd,
-    path: &Path,
-) -> Result<(), BusError> {
-    let call = Call::GroupStatus;
+fn is_viable(fd: &OwnedFd) -> Result<bool, BusError> {
     let mut status = vfio::vfio_group_status::default();
-    ioctl::exchange(fd, &mut status).map_err(|errno| call.error(errno))?;
-    if status.flags & vfio::VFIO_GROUP_FLAGS_VIABLE != 0 {
-        return Ok(());
-    }
-    let members = members::in_the_way(host, function);
-    if members.is_empty() {
-        // Not a driver of the kernel's then, but another program, by the device nodes of its members.
-        let cdev = access::cdev_path(host, function);
-        return Err(BusError::InUse {
-            what: format!("IOMMU group {group}"),
-            holder: holder(&[cdev.as_deref().or(Some(path))]),
-        });
-    }
-    Err(BusError::GroupNotViable { group, members })
+    ioctl::exchange(fd, &mut status).map_err(|errno| Call::GroupStatus.error(errno))?;
+    Ok(status.flags & vfio::VFIO_GROUP_FLAGS_VIABLE != 0)
 }

@@ -28,7 +28,7 @@ impl Vfio {
     pub fn open(host: &Host, bdf: Bdf, access: Access, space: &DmaSpace) -> Result<Self, BusError> {
         let deadline = Deadline::after(OPEN);
         let function = host.function(bdf)?;
-        check(host, &function, access)?;
+        check(&function, access)?;
         match access {
             Access::Cdev => by_cdev(host, &function, space, deadline),
             Access::Group | Access::UnsafeNoIommu => {
@@ -51,11 +51,11 @@ impl Vfio {
 
 fn has_cdev(host: &Host, function: &PciFunction) -> bool {
     access::iommufd_path(host).exists()
-        && access::cdev_path(host, function).is_some_and(|path| path.exists())
+        && matches!(access::cdev_path(host, function), Ok(Some(path)) if path.exists())
 }
 
 /// What sysfs can tell before anything is opened.
-fn check(host: &Host, function: &PciFunction, access: Access) -> Result<(), BusError> {
+fn check(function: &PciFunction, access: Access) -> Result<(), BusError> {
     let bdf = function.bdf();
     let header_type = function.config().and_then(|config| {
         config
@@ -69,11 +69,12 @@ fn check(host: &Host, function: &PciFunction, access: Access) -> Result<(), BusE
     let driver = function.driver()?;
     // The drivers for devices that need their own (mlx5-vfio-pci) have it in their names; newer kernels show a directory too.
     let bound = driver.as_deref().is_some_and(|name| name.contains("vfio"))
-        || access::cdev_path(host, function).is_some();
+        || function.vfio_device()?.is_some();
     if !bound {
         return Err(BusError::NotBound { bdf, driver });
     }
-    if access::is_no_iommu(function) && access != Access::UnsafeNoIommu {
+    let group = function.group_members()?;
+    if group.is_none_or(|group| group.is_noiommu) && access != Access::UnsafeNoIommu {
         return Err(BusError::NoIommu {
             remedy: "turn it on in the firmware and on the kernel's command line (intel_iommu=on), or open the function in no-IOMMU \
                      mode, which is unsafe",
