@@ -9,22 +9,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use auk_sim::inject::{Injection, Verb};
-use host_support::{read, scratch, small_host, wait_for};
+use host_support::{names, read, scratch, shape, small_host, wait_for};
 
 const DEVICES: &str = "sys/bus/pci/devices";
 
 fn inject(host: &auk_sim::host::SimulatedHost, target: &str, verb: Verb) {
     let target = target.to_owned();
     host.inject(&Injection { target, verb }).unwrap();
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(directory)
-        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort_unstable();
-    names
 }
 
 #[test]
@@ -214,43 +205,6 @@ fn files_have_the_form_that_this_machines_kernel_gives_them() {
     eprintln!("{compared} files compared with this machine's kernel");
 }
 
-/// What stays of a text when its values are taken out: its words' kinds, line by line.
-fn shape(name: &str, text: &str) -> Vec<Vec<&'static str>> {
-    let kind = |word: &str| {
-        if word.starts_with("0x") {
-            "hexadecimal"
-        } else if word.parse::<i64>().is_ok() {
-            "number"
-        } else if word.contains('=') {
-            "assignment"
-        } else {
-            "word"
-        }
-    };
-    assert!(
-        text.ends_with('\n') || text.is_empty(),
-        "{name} does not end its line: {text:?}"
-    );
-    let mut shapes: Vec<Vec<&str>> = text
-        .lines()
-        .map(|line| line.split_whitespace().map(kind).collect())
-        .collect();
-    // How many lines there are depends on kernel and device; what lines there are does not.
-    shapes.dedup();
-    // A link of unknown speed, ranges of processors, an override that is not set: words or numbers as it happens.
-    if matches!(
-        name,
-        "local_cpulist"
-            | "driver_override"
-            | "max_link_speed"
-            | "current_link_speed"
-            | "reset_method"
-    ) {
-        shapes.truncate(0);
-    }
-    shapes
-}
-
 #[test]
 fn modes_are_those_of_sysfs() {
     let root = scratch();
@@ -260,7 +214,7 @@ fn modes_are_those_of_sysfs() {
         ("config", 0o644),
         ("current_link_width", 0o444),
         ("reset", 0o200),
-        ("remove", 0o200),
+        ("remove", 0o220),
     ] {
         let path = root.path().join(DEVICES).join("0000:01:00.0").join(name);
         let found = fs::metadata(path).unwrap().permissions().mode() & 0o777;

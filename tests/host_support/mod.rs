@@ -48,3 +48,50 @@ pub fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// The names in a directory, sorted.
+pub fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(directory)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// What stays of a text when its values are taken out: its words' kinds, line by line.
+pub fn shape(name: &str, text: &str) -> Vec<Vec<&'static str>> {
+    let kind = |word: &str| {
+        if word.starts_with("0x") {
+            "hexadecimal"
+        } else if word.parse::<i64>().is_ok() {
+            "number"
+        } else if word.contains('=') {
+            "assignment"
+        } else {
+            "word"
+        }
+    };
+    assert!(
+        text.ends_with('\n') || text.is_empty(),
+        "{name} does not end its line: {text:?}"
+    );
+    let mut shapes: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split_whitespace().map(kind).collect())
+        .collect();
+    // How many lines there are depends on kernel and device; what lines there are does not.
+    shapes.dedup();
+    // A link of unknown speed, ranges of processors, an override that is not set: words or numbers as it happens.
+    if matches!(
+        name,
+        "local_cpulist"
+            | "driver_override"
+            | "max_link_speed"
+            | "current_link_speed"
+            | "reset_method"
+    ) {
+        shapes.truncate(0);
+    }
+    shapes
+}

@@ -37,6 +37,11 @@ const UNCORRECTABLE: &[&str] = &[
     "AtomicOpBlocked",
     "TLPBlockedErr",
     "PoisonTLPBlocked",
+    "DMWrReqBlocked",
+    "IDECheck",
+    "MisIDETLP",
+    "PCRC_CHECK",
+    "TLPXlatBlocked",
 ];
 
 /// Which of the three files.

@@ -7,7 +7,7 @@ use auk_asic::config::header;
 
 use super::config_image::Bar;
 use super::config_view::ConfigView;
-use super::files::{READ_ONLY, READ_WRITE, WRITE_ONLY};
+use super::files::{READ_ONLY, READ_WRITE, WRITE_ONLY, WRITE_ONLY_GROUP};
 use super::function::Placement;
 
 /// `IORESOURCE_MEM | IORESOURCE_SIZEALIGN | IORESOURCE_MEM_64` and the BAR's own type bits
@@ -58,7 +58,7 @@ pub(crate) fn fixed(config: ConfigView<'_>, placement: &Placement, bars: &[Bar])
                 _ => "(null)\n".into(),
             },
         ),
-        ("remove", WRITE_ONLY, String::new()),
+        ("remove", WRITE_ONLY_GROUP, String::new()),
         ("rescan", WRITE_ONLY, String::new()),
     ];
     if let Some(link) = config.link() {

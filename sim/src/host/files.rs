@@ -1,8 +1,8 @@
 //! Making and changing the files of the tree.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use super::error::HostError;
@@ -13,6 +13,8 @@ pub(crate) const READ_ONLY: u32 = 0o444;
 pub(crate) const READ_WRITE: u32 = 0o644;
 /// Mode of an attribute that root only writes.
 pub(crate) const WRITE_ONLY: u32 = 0o200;
+/// Mode of `remove`, the one attribute that its group writes as well.
+pub(crate) const WRITE_ONLY_GROUP: u32 = 0o220;
 
 /// The directory under which everything of one host lies.
 #[derive(Clone, Debug)]
@@ -85,6 +87,9 @@ fn write_new(path: &Path, mode: u32, contents: &[u8]) -> Result<(), HostError> {
         .mode(mode)
         .open(path)
         .map_err(HostError::io("create", path))?;
+    // The process's umask has taken bits away.
+    file.set_permissions(Permissions::from_mode(mode))
+        .map_err(HostError::io("set the mode of", path))?;
     file.write_all(contents)
         .map_err(HostError::io("write", path))
 }
