@@ -75,7 +75,7 @@ pub(crate) const BOOTS: &[Boot] = &[
         name: "chip",
         extras: &[Extra::Edu, Extra::Nvme, Extra::E1000e],
         modules: &["nvme", "e1000e"],
-        groups: &["discovery", "stock", "outside"],
+        groups: &["discovery", "stock", "nvme", "e1000e", "outside"],
         short: true,
         ..PLAIN
     },

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use auk_vm::{E1000E_MAC, NVME_SERIAL};
 use serde_json::json;
 
 use crate::boots::{Boot, Extra, Iommu};
@@ -92,11 +93,16 @@ impl Machine<'_> {
                 let file = self.disk.display();
                 line.option("-drive", &format!("if=none,id=disk,format=raw,file={file}"));
                 let bus = line.root_port("nvme-port");
-                line.device(&format!("nvme,id=nvme,serial=1,drive=disk,bus={bus}"));
+                line.device(&format!(
+                    "nvme,id=nvme,serial={NVME_SERIAL},drive=disk,bus={bus}"
+                ));
             }
             Extra::E1000e => {
-                let bus = line.root_port("e1000e-port");
-                line.device(&format!("e1000e,id=e1000e,bus={bus}"));
+                // As slow as the function. Of a faster port the kernel waits after a hot reset for what QEMU's does not have: the link to
+                // be reported active.
+                let bus = line.root_port_with("e1000e-port", ",x-speed=2_5,x-width=1");
+                let mac = E1000E_MAC.map(|byte| format!("{byte:02x}")).join(":");
+                line.device(&format!("e1000e,id=e1000e,mac={mac},bus={bus}"));
             }
             Extra::RngWithAer => {
                 let bus = line.root_port("rng-port");
@@ -144,10 +150,14 @@ impl CommandLine {
 
     /// One more root port, in the order of the addresses that its function will have; its name.
     fn root_port(&mut self, name: &str) -> String {
+        self.root_port_with(name, "")
+    }
+
+    fn root_port_with(&mut self, name: &str, properties: &str) -> String {
         self.ports += 1;
         let (chassis, slot) = (self.ports, 3 + self.ports);
         self.device(&format!(
-            "pcie-root-port,id={name},chassis={chassis},addr={slot:#x}"
+            "pcie-root-port,id={name},chassis={chassis},addr={slot:#x}{properties}"
         ));
         name.to_owned()
     }

@@ -21,6 +21,12 @@ pub const SETUP_FILE: &str = "/auk/setup.json";
 /// Where the guest finds the modules that [`Setup`] names.
 pub const MODULE_DIRECTORY: &str = "/auk/modules";
 
+/// The serial number of QEMU's NVMe controller.
+pub const NVME_SERIAL: &str = "AUK-VM-0123456789";
+
+/// The address of QEMU's e1000e.
+pub const E1000E_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
+
 /// Which of the kernel's VFIO interfaces a boot is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

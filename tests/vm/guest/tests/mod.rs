@@ -2,8 +2,10 @@
 
 mod aer;
 mod discovery;
+mod e1000e;
 mod gone;
 mod no_iommu;
+mod nvme;
 mod outside;
 mod rdma;
 mod recordings;
@@ -15,8 +17,10 @@ use crate::registry::Test;
 pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("aer", aer::TESTS),
     ("discovery", discovery::TESTS),
+    ("e1000e", e1000e::TESTS),
     ("gone", gone::TESTS),
     ("no_iommu", no_iommu::TESTS),
+    ("nvme", nvme::TESTS),
     ("outside", outside::TESTS),
     ("rdma", rdma::TESTS),
     ("recordings", recordings::TESTS),
