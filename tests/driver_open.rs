@@ -4,6 +4,7 @@ mod driver_support;
 
 use std::time::Duration;
 
+use auk_driver::bus::BusError;
 use auk_driver::pci::PciError;
 use auk_driver::{Command, Device, DmaSpace, Error, Lease, OpenOptions, QueueOptions};
 use auk_sim::{Chip, ChipProfile};
@@ -39,13 +40,20 @@ fn who_comes_second_learns_who_has_the_chip() {
 }
 
 #[test]
-fn a_function_without_a_simulator_is_told_that_kernel_vfio_is_not_here_yet() {
+fn a_function_without_a_simulator_and_without_vfio_is_told_to_be_bound() {
     let (root, chip) = (tempfile::tempdir().unwrap(), chip());
     let (host, serving) = host_with(root.path(), &chip);
     drop(serving);
     let error = Device::open(&host, bdf(), &OpenOptions::default()).unwrap_err();
-    assert!(matches!(error, Error::NoBus { .. }));
-    assert!(error.to_string().contains("kernel VFIO"), "{error}");
+    let Error::Bus { source, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(matches!(source, BusError::NotBound { .. }), "{error}");
+    assert!(
+        error.to_string().contains("auk bind 0000:01:00.0"),
+        "{error}"
+    );
+    assert_eq!(Lease::holder(&host, bdf()).unwrap(), None);
 }
 
 #[test]

@@ -22,18 +22,6 @@ pub enum Error {
     /// Memory for DMA failed; see the source.
     #[error(transparent)]
     Dma(#[from] DmaError),
-    /// Nothing of this release can open the function: no simulator listens, and kernel VFIO is yet to come.
-    #[error(
-        "{bdf}: no simulator listens at {}, and this release cannot open a chip through kernel VFIO yet; start one with \
-         `auk sim host`, or give the root of a simulated host",
-        socket.display()
-    )]
-    NoBus {
-        /// The function.
-        bdf: Bdf,
-        /// Where a simulator would listen.
-        socket: PathBuf,
-    },
     /// Another process, or another part of this one, has the chip open. Wait for it, or ask it to let go.
     #[error("{bdf}: in use by {holder}")]
     Busy {

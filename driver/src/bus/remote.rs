@@ -80,6 +80,15 @@ impl Remote {
     }
 }
 
+impl Drop for Remote {
+    /// As vfio-pci does at close: the next owner finds nothing of this one's.
+    fn drop(&mut self) {
+        if let Err(error) = self.reset(Deadline::after(REQUEST)) {
+            tracing::debug!(function = self.name, %error, "the reset at close");
+        }
+    }
+}
+
 impl Function for Remote {
     fn name(&self) -> &str {
         &self.name

@@ -14,31 +14,37 @@ use super::inner::{self, Inner, Parts};
 use super::lease::Lease;
 use super::{Device, OpenOptions};
 use crate::bus::remote::Remote;
+use crate::bus::vfio::Vfio;
 use crate::bus::{Function, FunctionConfig, Region};
 use crate::deadline::Deadline;
+use crate::dma::DmaSpace;
 use crate::error::Error;
 use crate::pci::{Bdf, ConfigSpace, Host, PciFunction};
 
 impl Device {
-    /// Opens the chip at `bdf` of `host`: takes its lease, resets it, and brings it up to where its admin queue serves.
+    /// Opens the chip at `bdf` of `host`: takes its lease, resets it, and brings it up to where its admin queue serves. If
+    /// a simulator listens for the chip it is opened there, else through the kernel's VFIO.
     ///
     /// # Errors
-    /// [`Error::Pci`] when there is no such function, [`Error::NoBus`] when nothing of this release can open it,
+    /// [`Error::Pci`] when there is no such function, [`Error::Bus`] when it cannot be opened,
     /// [`Error::Busy`] when somebody has it, [`Error::NotAnA1`], [`Error::Faulted`] unless
     /// [`OpenOptions::restart_faulted`], [`Error::TimedOut`], and what the bus says.
     pub fn open(host: &Host, bdf: Bdf, options: &OpenOptions) -> Result<Self, Error> {
         let deadline = options.deadline();
         let listed = host.function(bdf)?;
-        let socket = host.simulator_socket(bdf);
-        if !socket.exists() {
-            return Err(Error::NoBus { bdf, socket });
-        }
         let lease = Lease::acquire(host, bdf)?;
         let name: Arc<str> = bdf.to_string().into();
-        let remote = Remote::connect(&name, &socket, deadline)
-            .map_err(|source| inner::bus_error(&name, "connecting", source))?;
+        let socket = host.simulator_socket(bdf);
+        let space = options.space.clone().unwrap_or_default();
+        let function: Result<Arc<dyn Function>, _> = if socket.exists() {
+            Remote::connect(&name, &socket, deadline).map(|remote| Arc::new(remote) as _)
+        } else {
+            Vfio::open(host, bdf, options.access, &space).map(|vfio| Arc::new(vfio) as _)
+        };
+        let function = function.map_err(|source| inner::bus_error(&name, "opening", source))?;
         bring_in(
-            Arc::new(remote),
+            function,
+            space,
             Some(listed),
             Some(lease),
             options,
@@ -58,7 +64,14 @@ impl Device {
         let deadline = options.deadline();
         let remote = Remote::from_socket(name, socket.into(), deadline)
             .map_err(|source| inner::bus_error(&name.into(), "connecting", source))?;
-        bring_in(Arc::new(remote), None, None, options, deadline)
+        bring_in(
+            Arc::new(remote),
+            options.space.clone().unwrap_or_default(),
+            None,
+            None,
+            options,
+            deadline,
+        )
     }
 
     /// Opens the chip behind a function of any bus, which has reset it.
@@ -69,12 +82,20 @@ impl Device {
         function: Arc<dyn Function>,
         options: &OpenOptions,
     ) -> Result<Self, Error> {
-        bring_in(function, None, None, options, options.deadline())
+        bring_in(
+            function,
+            options.space.clone().unwrap_or_default(),
+            None,
+            None,
+            options,
+            options.deadline(),
+        )
     }
 }
 
 fn bring_in(
     function: Arc<dyn Function>,
+    space: DmaSpace,
     listed: Option<PciFunction>,
     lease: Option<Lease>,
     options: &OpenOptions,
@@ -139,7 +160,6 @@ fn bring_in(
             expected: "room for a doorbell page per queue",
         }));
     }
-    let space = options.space.clone().unwrap_or_default();
     let last = capabilities.last_address();
     let inner = Arc::new(Inner::new(Parts {
         name,
@@ -298,7 +318,8 @@ fn set_command(
 }
 
 impl Drop for Inner {
-    /// The last handle is gone, and with it every queue. Order: stop DMA, reset, then unmap.
+    /// The last handle is gone, and with it every queue. Order: stop DMA, reset if that cannot be proven to have ended, then
+    /// unmap. What the next owner must not find is cleared by the reset that the bus makes when the function is closed.
     fn drop(&mut self) {
         if let Err(error) = self.disable_interrupts() {
             tracing::debug!(%error, "closing");
@@ -306,19 +327,19 @@ impl Drop for Inner {
         if let Err(error) = self.notices.disable(&*self.function) {
             tracing::debug!(%error, "closing");
         }
-        if let Err(error) = self.quiesce() {
-            tracing::debug!(%error, "closing");
-        }
-        let reset = self
-            .function
-            .reset(Deadline::after(self.capabilities.timeouts().flr));
+        let quiet = self.quiesce();
         let kept = self.take_quarantine();
         let admin = self.admin().take();
-        if let Err(error) = reset {
-            // Nobody can say whether the chip still writes what it was given: that memory is never used again.
-            tracing::error!(device = %self.name, %error, "the reset at close failed; memory that the chip may still write is given up");
-            std::mem::forget(kept);
-            std::mem::forget(admin);
+        if quiet.is_err() || !kept.is_empty() {
+            if let Err(error) = &quiet {
+                tracing::debug!(%error, "closing");
+            }
+            if let Err(error) = self.function.reset(self.reset_deadline()) {
+                // Nobody can say whether the chip still writes what it was given: that memory is never used again.
+                tracing::error!(device = %self.name, %error, "the reset at close failed; memory that the chip may still write is given up");
+                std::mem::forget(kept);
+                std::mem::forget(admin);
+            }
         }
         if let Some(target) = self.attached.get() {
             self.space.detach(target);

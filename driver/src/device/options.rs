@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::bus::vfio::Access;
 use crate::deadline::Deadline;
 use crate::dma::DmaSpace;
 
@@ -12,6 +13,7 @@ pub struct OpenOptions {
     pub(super) longest: Duration,
     pub(super) space: Option<DmaSpace>,
     pub(super) restart_faulted: bool,
+    pub(super) access: Access,
 }
 
 impl Default for OpenOptions {
@@ -21,6 +23,7 @@ impl Default for OpenOptions {
             longest: Duration::from_secs(120),
             space: None,
             restart_faulted: false,
+            access: Access::Auto,
         }
     }
 }
@@ -52,6 +55,14 @@ impl OpenOptions {
     #[must_use]
     pub fn restart_faulted(mut self, yes: bool) -> Self {
         self.restart_faulted = yes;
+        self
+    }
+
+    /// By which of the kernel's interfaces to open a function that no simulator serves; the best that the host has unless
+    /// told.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
         self
     }
 

@@ -1,6 +1,7 @@
 //! The reset ladder's upper steps: restart of the firmware, reset of the function.
 
 use std::sync::{Arc, TryLockError};
+use std::time::Duration;
 
 use auk_asic::State;
 use auk_asic::bar0::{self, Control};
@@ -9,6 +10,10 @@ use super::Device;
 use super::inner::Inner;
 use crate::deadline::Deadline;
 use crate::error::Error;
+
+/// What a reset takes beside the chip's own time: the kernel waits up to 700 ms for transactions to end, and always 100 ms
+/// after FLR (`pci_wait_for_pending`, `pcie_flr` of `drivers/pci/pci.c`).
+const RESET_BY_KERNEL: Duration = Duration::from_secs(2);
 
 /// How to reset a device. Both end all queues, contexts, programs and allocations; `docs/hardware.md` has the table of
 /// what survives what.
@@ -81,6 +86,10 @@ impl Device {
 }
 
 impl Inner {
+    pub(super) fn reset_deadline(&self) -> Deadline {
+        Deadline::after(self.capabilities.timeouts().flr + RESET_BY_KERNEL)
+    }
+
     fn restart(&self) -> Result<bar0::Status, Error> {
         let before = self.read_register(bar0::GENERATION)?;
         if let Err(error) = self.quiesce() {
@@ -105,7 +114,7 @@ impl Inner {
                     heartbeat: crate::error::Heartbeat::Unknown,
                 });
             }
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -123,7 +132,7 @@ impl Inner {
         }
         let timeouts = self.capabilities.timeouts();
         self.function
-            .reset(Deadline::after(timeouts.flr))
+            .reset(self.reset_deadline())
             .map_err(|source| self.bus_error("resetting the function", source))?;
         self.set_command(auk_asic::config::header::COMMAND_MEMORY, 0)?;
         self.settle(Deadline::after(timeouts.flr + timeouts.ready))

@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use auk_asic::log::LogPage;
+use auk_asic::telemetry::Telemetry;
 use auk_driver::Device;
 
 pub mod launches;
@@ -66,6 +68,11 @@ macro_rules! list {
 }
 
 for_each_check!(list);
+
+/// The telemetry as it is now: what is read in pieces from BAR 0 may be some milliseconds old.
+fn telemetry(device: &Device) -> Telemetry {
+    Telemetry::parse(&device.log(LogPage::Telemetry, Telemetry::SIZE).unwrap()).unwrap()
+}
 
 /// Bytes that differ from their neighbours and from one seed to the next.
 #[must_use]

@@ -3,7 +3,7 @@
 use auk_asic::program::Program;
 use auk_driver::{Command, Device, QueueOptions};
 
-use crate::{SOON, pattern};
+use crate::{SOON, pattern, telemetry};
 
 pub fn bytes_go_to_the_chip_and_through_it_and_back(device: &Device) {
     let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
@@ -51,16 +51,16 @@ pub fn a_fill_repeats_its_pattern_and_is_cut_at_the_end(device: &Device) {
 }
 
 pub fn what_is_dropped_is_freed_on_the_chip(device: &Device) {
-    let used = || device.telemetry().unwrap().memory_used;
+    let used = || telemetry(device).memory_used;
     let before = used();
     let memory = device.alloc(1 << 20).unwrap();
     let program = device.load(&Program::Checksum).unwrap();
     let queue = device.create_queue(&QueueOptions::default()).unwrap();
     assert_eq!(used(), before + (1 << 20));
-    let telemetry = device.telemetry().unwrap();
-    assert_eq!((telemetry.programs, telemetry.queues), (1, 1));
+    let now = telemetry(device);
+    assert_eq!((now.programs, now.queues), (1, 1));
     drop((memory, program, queue));
     assert_eq!(used(), before);
-    let telemetry = device.telemetry().unwrap();
-    assert_eq!((telemetry.programs, telemetry.queues), (0, 0));
+    let now = telemetry(device);
+    assert_eq!((now.programs, now.queues), (0, 0));
 }

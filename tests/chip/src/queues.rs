@@ -6,7 +6,7 @@ use auk_asic::Status;
 use auk_asic::program::Program;
 use auk_driver::{Command, ContextOptions, Device, Error, QueueOptions};
 
-use crate::SOON;
+use crate::{SOON, telemetry};
 
 pub fn a_full_queue_says_so_and_goes_on_after_its_outcomes_are_collected(device: &Device) {
     let mut queue = device
@@ -161,5 +161,5 @@ pub fn a_context_keeps_its_queues_inside_its_bounds(device: &Device) {
     }
     drop((queue, own));
     drop(context);
-    assert_eq!(device.telemetry().unwrap().contexts, 1);
+    assert_eq!(telemetry(device).contexts, 1);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use auk_asic::program::Program;
 use auk_driver::{Command, Device, Error, QueueOptions, ResetKind};
 
-use crate::{SOON, pattern};
+use crate::{SOON, pattern, telemetry};
 
 pub fn a_function_level_reset_scrubs_memory_and_ends_what_was_made(device: &Device) {
     let memory = device.alloc(4096).unwrap();
@@ -73,11 +73,11 @@ pub fn device_memory_dropped_in_flight_is_freed_after_its_command(device: &Devic
     queue.run(&Command::fill(&memory, 0, 4096), SOON).unwrap();
     let ticket = queue.submit(&Command::wait(&memory, 1, 9_000)).unwrap();
     drop(memory);
-    assert_eq!(device.telemetry().unwrap().memory_used, 4096);
+    assert_eq!(telemetry(device).memory_used, 4096);
     queue.abort(ticket, SOON).unwrap();
     // What the hot path leaves behind is freed at the next occasion.
     drop(device.alloc(4096).unwrap());
-    assert_eq!(device.telemetry().unwrap().memory_used, 0);
+    assert_eq!(telemetry(device).memory_used, 0);
 }
 
 pub fn a_queue_dropped_in_flight_frees_its_memory_once_the_chip_deleted_it(device: &Device) {
@@ -89,7 +89,7 @@ pub fn a_queue_dropped_in_flight_frees_its_memory_once_the_chip_deleted_it(devic
     drop(semaphore);
     drop(queue);
     assert_eq!(space.usage().used, idle);
-    assert_eq!(device.telemetry().unwrap().queues, 0);
+    assert_eq!(telemetry(device).queues, 0);
 }
 
 pub fn a_reset_under_load_ends_every_command_once_and_the_next_life_works(device: &Device) {

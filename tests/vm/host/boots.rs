@@ -75,7 +75,7 @@ pub(crate) const BOOTS: &[Boot] = &[
         name: "chip",
         extras: &[Extra::Edu, Extra::Nvme, Extra::E1000e],
         modules: &["nvme", "e1000e"],
-        groups: &["discovery", "stock", "nvme", "e1000e", "outside"],
+        groups: &["discovery", "stock", "nvme", "e1000e", "outside", "chip"],
         short: true,
         ..PLAIN
     },
@@ -86,16 +86,21 @@ pub(crate) const BOOTS: &[Boot] = &[
         ..PLAIN
     },
     Boot {
+        name: "death",
+        groups: &["chip_death"],
+        ..PLAIN
+    },
+    Boot {
         name: "eight",
         chips: 8,
-        groups: &["discovery"],
+        groups: &["discovery", "space"],
         ..PLAIN
     },
     Boot {
         name: "aer",
         extras: &[Extra::RngWithAer],
         modules: &["aer_inject"],
-        groups: &["aer"],
+        groups: &["aer", "chip_events"],
         ..PLAIN
     },
     Boot {

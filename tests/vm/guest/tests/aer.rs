@@ -13,9 +13,11 @@ use crate::registry::{Test, test};
 const RNG: pci::Kind = (0x1af4, 0x1044);
 
 /// Receiver error, a bit of the correctable error status; PCI Express Base Specification 6.0, section 7.8.4.5.
-const RECEIVER_ERROR: u32 = 1 << 0;
-/// Completion timeout, a bit of the uncorrectable error status, section 7.8.4.2.
-const COMPLETION_TIMEOUT: u32 = 1 << 14;
+pub(super) const RECEIVER_ERROR: u32 = 1 << 0;
+/// Completion timeout, a bit of the uncorrectable error status, section 7.8.4.2; not fatal by default, section 7.8.4.4.
+pub(super) const COMPLETION_TIMEOUT: u32 = 1 << 14;
+/// Data link protocol error, of the same register; fatal by default.
+pub(super) const DATA_LINK_PROTOCOL_ERROR: u32 = 1 << 4;
 
 pub(crate) const TESTS: &[Test] = &[
     test(
@@ -69,7 +71,7 @@ fn total(address: &str, severity: &str) -> Result<u64> {
 }
 
 /// Has the kernel believe that a function reported errors: `struct aer_error_inj` of `drivers/pci/pcie/aer_inject.c`.
-fn inject(address: &str, uncorrectable: u32, correctable: u32) -> Result<()> {
+pub(super) fn inject(address: &str, uncorrectable: u32, correctable: u32) -> Result<()> {
     let field = |from: usize, to: usize| {
         let text = address.get(from..to).unwrap_or_default();
         u8::from_str_radix(text, 16).with_context(|| format!("{address:?} is no address"))

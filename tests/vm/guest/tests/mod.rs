@@ -1,6 +1,9 @@
 //! The tests, a file a group. `host/boots.rs` says which boots run which groups.
 
 mod aer;
+mod chip;
+mod chip_death;
+mod chip_events;
 mod discovery;
 mod e1000e;
 mod gone;
@@ -9,6 +12,7 @@ mod nvme;
 mod outside;
 mod rdma;
 mod recordings;
+mod space;
 mod stock;
 
 use crate::registry::Test;
@@ -16,6 +20,9 @@ use crate::registry::Test;
 /// Name and tests of each group; a group's tests run in their order.
 pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("aer", aer::TESTS),
+    ("chip", chip::TESTS),
+    ("chip_death", chip_death::TESTS),
+    ("chip_events", chip_events::TESTS),
     ("discovery", discovery::TESTS),
     ("e1000e", e1000e::TESTS),
     ("gone", gone::TESTS),
@@ -24,5 +31,6 @@ pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("outside", outside::TESTS),
     ("rdma", rdma::TESTS),
     ("recordings", recordings::TESTS),
+    ("space", space::TESTS),
     ("stock", stock::TESTS),
 ];
