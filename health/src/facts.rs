@@ -84,6 +84,15 @@ pub enum Presence {
     AllOnes,
 }
 
+/// A port that does not answer, and takes with it what is below.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortGone {
+    /// Its address.
+    pub bdf: String,
+    /// How it does not answer.
+    pub presence: Presence,
+}
+
 /// PCI power state, `power_state` in sysfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -205,6 +214,9 @@ macro_rules! facts {
             /// When the look ended.
             pub at: Moment,
             $( $(#[$doc])* pub $field: Option<Reading<$value>>, )+
+            /// The topmost port above that does not answer; read only when the function does not.
+            #[serde(default)]
+            pub port_gone: Option<Reading<Option<PortGone>>>,
             /// Who has it open.
             pub holder: Option<Holder>,
         }
@@ -213,7 +225,7 @@ macro_rules! facts {
             /// A look that has read nothing yet.
             #[must_use]
             pub const fn none(at: Moment) -> Self {
-                Self { at, $( $field: None, )+ holder: None }
+                Self { at, $( $field: None, )+ port_gone: None, holder: None }
             }
 
             /// A look that was to read these facts and saw none of them, for one reason.

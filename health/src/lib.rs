@@ -30,6 +30,7 @@ pub mod client;
 mod engine;
 mod error;
 pub mod facts;
+pub mod incident;
 pub mod operator;
 pub mod output;
 pub mod probe;
@@ -39,6 +40,6 @@ pub mod verdict;
 
 pub use agent::{Agent, AgentHandle, Builder, socket_path};
 pub use check::Settings;
-pub use engine::{Engine, rules};
+pub use engine::{Engine, RestoreError, Saved, rules};
 pub use error::{AgentError, WaitError};
 pub use status::Status;

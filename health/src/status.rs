@@ -4,6 +4,7 @@ use auk_asic::vitals::Vitals;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Aer, Holder, Identity, Kind, Link, Port};
+use crate::incident::Incident;
 use crate::operator::{Author, Hold};
 use crate::verdict::{Action, Admission, HealthState, Transition, Verdict};
 
@@ -23,6 +24,9 @@ pub struct Status {
     pub discovery_error: Option<String>,
     /// Components by address, accelerators first.
     pub components: Vec<ComponentStatus>,
+    /// What is wrong, once each, the worst first.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
     /// The last changes of state, oldest first.
     pub transitions: Vec<Transition>,
 }

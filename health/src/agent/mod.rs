@@ -267,6 +267,7 @@ impl Builder {
             },
             discovery_error: None,
             components: Vec::new(),
+            incidents: Vec::new(),
             transitions: Vec::new(),
         }
     }

@@ -9,6 +9,7 @@ use nix::sys::time::TimeValLike;
 
 use super::Builder;
 use crate::facts::Kind;
+use crate::incident::incidents;
 use crate::probe::ProbeError;
 use crate::probe::text;
 use crate::time::Moment;
@@ -143,6 +144,7 @@ impl Inner {
         status.agent.cpu_seconds = usage.cpu_seconds;
         status.agent.resident_bytes = usage.resident_bytes;
         status.components = self.engine.components(now);
+        status.incidents = incidents(&status.components);
         status.transitions = self.engine.transitions().cloned().collect();
         status
     }

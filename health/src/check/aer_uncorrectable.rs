@@ -1,12 +1,14 @@
 //! Uncorrectable PCIe errors, by what the kernel's counters grow.
 
+use serde::{Deserialize, Serialize};
+
 use super::over_time::{Counter, Latch};
 use super::{Check, Clearing, Finding, View};
 use crate::facts::FactKind;
 use crate::verdict::{Action, Evidence};
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct AerUncorrectable {
     fatal: Counter,
     nonfatal: Counter,
@@ -18,7 +20,7 @@ pub(super) struct AerUncorrectable {
 }
 
 /// A fatal error that nothing has made good yet.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Open {
     /// Generation in which it was, of a chip that has such.
     generation: Option<u32>,
@@ -34,19 +36,27 @@ impl Check for AerUncorrectable {
         &[FactKind::Aer]
     }
 
+    fn rebooted(&mut self) {
+        self.fatal = Counter::default();
+        self.nonfatal = Counter::default();
+    }
+
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
         let Some(aer) = super::known(&view.facts.aer)? else {
             return Ok(Finding::not_applicable(
                 "the kernel keeps no AER counters here: no capability, or the firmware owns it",
             ));
         };
-        let (Some(fatal), Some(nonfatal)) =
-            (self.fatal.step(aer.fatal), self.nonfatal.step(aer.nonfatal))
-        else {
+        let now = view.now.uptime;
+        let (Some(fatal), Some(nonfatal)) = (
+            self.fatal.step(now, aer.fatal),
+            self.nonfatal.step(now, aer.nonfatal),
+        ) else {
             return Ok(Finding::blind(
                 "seen once so far: what is new is not known yet",
             ));
         };
+        let (fatal, nonfatal) = (fatal.count, nonfatal.count);
         let vitals = view.vitals().ok().map(|(vitals, _)| vitals);
         self.generation = vitals.map(|vitals| vitals.generation).or(self.generation);
         if fatal > 0 {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::over_time::{Held, Majority};
 use super::{Check, Finding, View};
 use crate::facts::FactKind;
@@ -11,7 +13,7 @@ use crate::verdict::Action;
 const DOWN: Duration = Duration::from_secs(10);
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Carrier {
     was_up: bool,
     down: Held,

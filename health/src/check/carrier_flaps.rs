@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::over_time::{Counter, Latch, Window};
+use serde::{Deserialize, Serialize};
+
+use super::over_time::{Counter, Growth, Latch, Window};
 use super::{Check, Finding, View};
 use crate::facts::FactKind;
 use crate::verdict::Action;
@@ -15,7 +17,7 @@ const UNHEALTHY: (u64, Duration) = (10, Duration::from_secs(3600));
 const AFTER_ADMIN: Duration = Duration::from_secs(10);
 
 /// The rule.
-#[derive(Debug)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct CarrierFlaps {
     counter: Counter,
     short: Window,
@@ -25,18 +27,6 @@ pub(super) struct CarrierFlaps {
     admin: Option<(bool, Option<Duration>)>,
 }
 
-impl Default for CarrierFlaps {
-    fn default() -> Self {
-        Self {
-            counter: Counter::default(),
-            short: Window::new(DEGRADED.1),
-            long: Window::new(UNHEALTHY.1),
-            latch: Latch::default(),
-            admin: None,
-        }
-    }
-}
-
 impl Check for CarrierFlaps {
     fn name(&self) -> &'static str {
         "carrier_flaps"
@@ -44,6 +34,10 @@ impl Check for CarrierFlaps {
 
     fn reads(&self) -> &'static [FactKind] {
         &[FactKind::Port]
+    }
+
+    fn rebooted(&mut self) {
+        self.counter = Counter::default();
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
@@ -61,19 +55,19 @@ impl Check for CarrierFlaps {
             None => None,
         };
         self.admin = Some((admin_up, changed));
-        let Some(delta) = self.counter.step(downs) else {
+        let Some(delta) = self.counter.step(now, downs) else {
             return Ok(Finding::blind(
                 "seen once so far: what is new is not known yet",
             ));
         };
         let by_admin = changed.is_some_and(|changed| now.saturating_sub(changed) < AFTER_ADMIN);
         let counted = if by_admin || view.in_boot_grace() {
-            0
+            Growth::now(false)
         } else {
             delta
         };
-        let short = self.short.add(now, counted);
-        let long = self.long.add(now, counted);
+        let short = self.short.add(now, DEGRADED.1, counted);
+        let long = self.long.add(now, UNHEALTHY.1, counted);
         let bad = short >= DEGRADED.0;
         let latched = self.latch.update(now, bad, bad, view.settings.clear_after);
 

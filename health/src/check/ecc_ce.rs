@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::over_time::{Counter, Latch, Window};
 use super::{Check, Finding, View};
 use crate::facts::FactKind;
@@ -15,21 +17,11 @@ const DEGRADED: u64 = 100;
 const UNHEALTHY: u64 = 1000;
 
 /// The rule.
-#[derive(Debug)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct EccCe {
     counter: Counter,
     hour: Window,
     latch: Latch,
-}
-
-impl Default for EccCe {
-    fn default() -> Self {
-        Self {
-            counter: Counter::default(),
-            hour: Window::new(SPAN),
-            latch: Latch::default(),
-        }
-    }
 }
 
 impl Check for EccCe {
@@ -43,13 +35,13 @@ impl Check for EccCe {
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
         let (vitals, source) = view.vitals()?;
-        let Some(delta) = self.counter.step(u64::from(vitals.ecc_ce)) else {
+        let now = view.now.uptime;
+        let Some(delta) = self.counter.step(now, u64::from(vitals.ecc_ce)) else {
             return Ok(Finding::blind(
                 "seen once so far: the rate is not known yet",
             ));
         };
-        let now = view.now.uptime;
-        let sum = self.hour.add(now, delta);
+        let sum = self.hour.add(now, SPAN, delta);
         let bad = sum >= DEGRADED;
         let latched = self.latch.update(now, bad, bad, view.settings.clear_after);
         let evidence = |limit: u64| {

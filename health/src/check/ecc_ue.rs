@@ -7,13 +7,14 @@
 
 use auk_asic::vitals::Vitals;
 use auk_asic::{Fault, SelfTest};
+use serde::{Deserialize, Serialize};
 
 use super::{Check, Clearing, Finding, View};
 use crate::facts::FactKind;
 use crate::verdict::{Action, Evidence};
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct EccUe {
     /// Count and generation of the last look.
     last: Option<(u32, u32)>,
@@ -22,7 +23,7 @@ pub(super) struct EccUe {
 }
 
 /// An error that nothing has made good yet.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Open {
     /// Generation in which it was.
     generation: u32,

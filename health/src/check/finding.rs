@@ -21,6 +21,9 @@ pub struct Finding {
     pub counts: bool,
     /// Whether no job should start until it has passed, whatever the state.
     pub hold: bool,
+    /// Address of the port above that explains it.
+    #[serde(default)]
+    pub blamed_on: Option<String>,
 }
 
 impl Finding {
@@ -33,6 +36,7 @@ impl Finding {
             confidence: Confidence::High,
             counts: true,
             hold: false,
+            blamed_on: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use auk_asic::{Fault, State};
+use serde::{Deserialize, Serialize};
 
 use super::over_time::Held;
 use super::{Check, Finding, View};
@@ -15,7 +16,7 @@ const START: Duration = Duration::from_secs(65);
 const LOADER: Duration = Duration::from_secs(300);
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct FirmwareState {
     starting: Held,
     loading: Held,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use auk_asic::State;
+use serde::{Deserialize, Serialize};
 
 use super::{Check, Finding, View};
 use crate::facts::{FactKind, PowerState};
@@ -14,7 +15,7 @@ const HUNG: Duration = Duration::from_secs(3);
 const LOOKS: u32 = 3;
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Heartbeat {
     /// The last count, when it came, and how often it was seen again.
     last: Option<(u32, Duration, u32)>,
@@ -30,6 +31,10 @@ impl Check for Heartbeat {
 
     fn reads(&self) -> &'static [FactKind] {
         &[FactKind::Vitals, FactKind::PowerState]
+    }
+
+    fn rebooted(&mut self) {
+        self.last = None;
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

@@ -1,6 +1,7 @@
 //! The last fault, which survives resets: a crash between two looks leaves only this.
 
 use auk_asic::Fault;
+use serde::{Deserialize, Serialize};
 
 use super::over_time::Latch;
 use super::{Check, Finding, View};
@@ -8,7 +9,7 @@ use crate::facts::FactKind;
 use crate::verdict::{Action, Confidence};
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct LastFault {
     known: Option<Option<(Fault, u32)>>,
     latch: Latch,

@@ -1,12 +1,14 @@
 //! PCIe link: as wide and as fast as both ends can do.
 
+use serde::{Deserialize, Serialize};
+
 use super::over_time::{Latch, Majority};
 use super::{Check, Finding, View};
 use crate::facts::{FactKind, LinkRate, Presence};
 use crate::verdict::Action;
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Link {
     samples: Majority,
     latch: Latch,

@@ -26,6 +26,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use auk_asic::vitals::Vitals;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub use finding::Finding;
 
@@ -78,6 +81,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// Name of the check on which the others rest: what does not answer has no vital signs.
+pub(crate) const PRESENCE: &str = "presence";
 
 /// What a check sees.
 #[derive(Clone, Copy, Debug)]
@@ -147,8 +153,34 @@ fn known<T>(reading: &Option<Reading<T>>) -> Result<&T, Finding> {
     }
 }
 
-/// One rule about one component.
-pub trait Check: Send {
+/// What a rule keeps of the past, over restarts of the agent. Every rule that can be serialised has it.
+pub trait Memory {
+    /// What it keeps.
+    ///
+    /// # Errors
+    /// When it cannot be put into JSON.
+    fn save(&self) -> serde_json::Result<Value>;
+
+    /// Takes up what a rule of the same name kept.
+    ///
+    /// # Errors
+    /// When that was kept by another version, in another form. Nothing is changed then.
+    fn restore(&mut self, kept: Value) -> serde_json::Result<()>;
+}
+
+impl<T: Serialize + DeserializeOwned> Memory for T {
+    fn save(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(self)
+    }
+
+    fn restore(&mut self, kept: Value) -> serde_json::Result<()> {
+        *self = serde_json::from_value(kept)?;
+        Ok(())
+    }
+}
+
+/// One rule about one component. It keeps the past and no limits: those may change while it runs.
+pub trait Check: Memory + Send {
     /// Its name in verdicts and metrics.
     fn name(&self) -> &'static str;
 
@@ -167,6 +199,9 @@ pub trait Check: Send {
     fn clearing(&self) -> Clearing {
         Clearing::Anew
     }
+
+    /// The host was booted anew: what the kernel counts began at zero.
+    fn rebooted(&mut self) {}
 
     /// Takes it back, where [`clearing`](Self::clearing) leaves that to the check.
     fn clear(&mut self, _why: &str) {}

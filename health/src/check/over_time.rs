@@ -8,22 +8,51 @@ use serde::{Deserialize, Serialize};
 /// A counter that only grows, but for the resets of whoever counts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Counter {
-    last: Option<u64>,
+    last: Option<(u64, Duration)>,
+}
+
+/// How much a counter grew, and in what time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Growth {
+    pub(crate) count: u64,
+    over: Duration,
+}
+
+impl Growth {
+    /// One thing that happened now, or none.
+    pub(crate) fn now(happened: bool) -> Self {
+        Self {
+            count: u64::from(happened),
+            over: Duration::ZERO,
+        }
+    }
+
+    /// The part of it in the last `span`, as if it had grown evenly: what an agent that was away for a day counts at its
+    /// return is not the rate of this minute.
+    fn within(self, span: Duration) -> u64 {
+        if self.over <= span {
+            return self.count;
+        }
+        let part = u128::from(self.count) * span.as_millis() / self.over.as_millis().max(1);
+        u64::try_from(part).unwrap_or(u64::MAX)
+    }
 }
 
 impl Counter {
     /// How much it grew since the last look; `None` at first sight, when its total says nothing
     /// about when. After a reset all that it shows is new.
-    pub(crate) fn step(&mut self, value: u64) -> Option<u64> {
-        let last = self.last.replace(value)?;
-        Some(value.checked_sub(last).unwrap_or(value))
+    pub(crate) fn step(&mut self, now: Duration, value: u64) -> Option<Growth> {
+        let (last, at) = self.last.replace((value, now))?;
+        Some(Growth {
+            count: value.checked_sub(last).unwrap_or(value),
+            over: now.saturating_sub(at),
+        })
     }
 }
 
 /// The sum of what happened in the last so many seconds.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Window {
-    span: Duration,
     /// Start of a slot, and what happened in it.
     slots: VecDeque<(Duration, u64)>,
 }
@@ -32,16 +61,10 @@ impl Window {
     /// Slots in a window: its resolution, and a bound to its memory.
     const SLOTS: u32 = 60;
 
-    pub(crate) fn new(span: Duration) -> Self {
-        Self {
-            span,
-            slots: VecDeque::new(),
-        }
-    }
-
-    /// Adds what happened, and gives the sum.
-    pub(crate) fn add(&mut self, now: Duration, count: u64) -> u64 {
-        let slot = self.span / Self::SLOTS;
+    /// Adds what happened, and gives the sum of the last `span`, which is the same each time.
+    pub(crate) fn add(&mut self, now: Duration, span: Duration, growth: Growth) -> u64 {
+        let slot = span / Self::SLOTS;
+        let count = growth.within(span);
         match self.slots.back_mut() {
             _ if count == 0 => {}
             Some((start, sum)) if now.saturating_sub(*start) < slot => {
@@ -52,7 +75,7 @@ impl Window {
         while self
             .slots
             .front()
-            .is_some_and(|(start, _)| now.saturating_sub(*start) >= self.span)
+            .is_some_and(|(start, _)| now.saturating_sub(*start) >= span)
         {
             self.slots.pop_front();
         }
@@ -99,7 +122,7 @@ impl Majority {
 }
 
 /// Holds a condition until it has not been seen for a time.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Latch {
     /// When it was last seen, once it holds.
     seen: Option<Duration>,
@@ -127,40 +150,37 @@ impl Latch {
 }
 
 /// A rate that stays too high for too long: a burst passes.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sustained {
     minute: Window,
     held: Held,
-    each_minute: u64,
-    minutes: u32,
+}
+
+/// A rate, and for how long it may be that high.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) each_minute: u64,
+    pub(crate) minutes: u32,
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            each_minute,
+            minutes,
+        } = self;
+        write!(f, "less than {each_minute} a minute for {minutes} min")
+    }
 }
 
 impl Sustained {
-    pub(crate) fn new(each_minute: u64, minutes: u32) -> Self {
-        let minute = Window::new(Duration::from_secs(60));
-        Self {
-            minute,
-            held: Held::default(),
-            each_minute,
-            minutes,
-        }
-    }
-
     /// Adds what happened; the last minute's sum, and whether it has been too high for too long.
-    pub(crate) fn add(&mut self, now: Duration, count: u64) -> (u64, bool) {
-        let sum = self.minute.add(now, count);
-        let held = self.held.update(now, sum >= self.each_minute);
+    pub(crate) fn add(&mut self, now: Duration, growth: Growth, limit: Limit) -> (u64, bool) {
+        let sum = self.minute.add(now, Duration::from_secs(60), growth);
+        let held = self.held.update(now, sum >= limit.each_minute);
         (
             sum,
-            held.is_some_and(|held| held >= Duration::from_secs(60) * self.minutes),
-        )
-    }
-
-    /// How the rule reads in evidence.
-    pub(crate) fn rule(&self) -> String {
-        format!(
-            "less than {} a minute for {} min",
-            self.each_minute, self.minutes
+            held.is_some_and(|held| held >= Duration::from_secs(60) * limit.minutes),
         )
     }
 }
@@ -173,30 +193,52 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn growth(count: u64) -> Growth {
+        Growth {
+            count,
+            over: seconds(1),
+        }
+    }
+
     #[test]
     fn a_counter_that_restarts_is_counted_from_zero() {
         let mut counter = Counter::default();
-        assert_eq!(counter.step(1000), None);
-        assert_eq!(counter.step(1003), Some(3));
-        assert_eq!(counter.step(2), Some(2));
+        let mut step = |value| counter.step(seconds(1), value).map(|growth| growth.count);
+        assert_eq!(step(1000), None);
+        assert_eq!(step(1003), Some(3));
+        assert_eq!(step(2), Some(2));
     }
 
     #[test]
     fn a_window_forgets_what_is_older_than_itself_and_stays_small() {
-        let mut window = Window::new(seconds(3600));
+        let mut window = Window::default();
         for second in 0..10_000 {
-            window.add(seconds(second), 1);
+            window.add(seconds(second), seconds(3600), growth(1));
         }
         assert!(window.slots.len() <= 61);
-        assert_eq!(window.add(seconds(20_000), 0), 0);
+        assert_eq!(window.add(seconds(20_000), seconds(3600), growth(0)), 0);
+    }
+
+    #[test]
+    fn what_grew_in_a_day_is_not_the_rate_of_an_hour() {
+        let mut counter = Counter::default();
+        counter.step(seconds(0), 0);
+        let day = counter.step(seconds(86_400), 2400).unwrap();
+        let sum = Window::default().add(seconds(86_400), seconds(3600), day);
+        assert_eq!(sum, 100);
     }
 
     #[test]
     fn a_burst_is_not_sustained_and_a_steady_rate_is() {
-        let mut rate = Sustained::new(10, 5);
-        assert!(!rate.add(seconds(0), 1000).1);
-        assert!((1..600).all(|second| !rate.add(seconds(second), 0).1));
-        assert!((600..1200).any(|second| rate.add(seconds(second), 1).1));
+        let limit = Limit {
+            each_minute: 10,
+            minutes: 5,
+        };
+        let mut rate = Sustained::default();
+        let mut add = |second, count| rate.add(seconds(second), growth(count), limit).1;
+        assert!(!add(0, 1000));
+        assert!((1..600).all(|second| !add(second, 0)));
+        assert!((600..1200).any(|second| add(second, 1)));
     }
 
     #[test]

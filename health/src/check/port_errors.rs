@@ -1,40 +1,32 @@
 //! Error counters of a port, by their rates. Dropped packets are not among them: a full queue
 //! drops, and that is load.
 
-use super::over_time::{Counter, Latch, Sustained};
+use serde::{Deserialize, Serialize};
+
+use super::over_time::{Counter, Latch, Limit, Sustained};
 use super::{Check, Finding, View};
 use crate::facts::FactKind;
 use crate::verdict::{Action, Confidence};
 
-/// After forward error correction a good port has none for hours, even at full load.
-const EACH_MINUTE: u64 = 10;
-/// A retrain makes a burst.
-const MINUTES: u32 = 5;
+/// After forward error correction a good port has none for hours, even at full load; a retrain makes a burst.
+const LIMIT: Limit = Limit {
+    each_minute: 10,
+    minutes: 5,
+};
+/// The counters that are judged.
+const FILES: [&str; 3] = ["rx_crc_errors", "rx_errors", "tx_errors"];
 
 /// The rule.
-#[derive(Debug)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct PortErrorRates {
     rates: [Rate; 3],
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Rate {
-    file: &'static str,
     counter: Counter,
     rate: Sustained,
     latch: Latch,
-}
-
-impl Default for PortErrorRates {
-    fn default() -> Self {
-        let rates = ["rx_crc_errors", "rx_errors", "tx_errors"].map(|file| Rate {
-            file,
-            counter: Counter::default(),
-            rate: Sustained::new(EACH_MINUTE, MINUTES),
-            latch: Latch::default(),
-        });
-        Self { rates }
-    }
 }
 
 impl Check for PortErrorRates {
@@ -46,6 +38,12 @@ impl Check for PortErrorRates {
         &[FactKind::Port]
     }
 
+    fn rebooted(&mut self) {
+        for rate in &mut self.rates {
+            rate.counter = Counter::default();
+        }
+    }
+
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
         let (port, source) = view.port()?;
         let counts = [port.errors.rx_crc, port.errors.rx, port.errors.tx];
@@ -53,17 +51,17 @@ impl Check for PortErrorRates {
         let mut seen = false;
         let mut deltas = 0;
         let mut evidence = Vec::new();
-        for (rate, count) in self.rates.iter_mut().zip(counts) {
+        for ((rate, count), file) in self.rates.iter_mut().zip(counts).zip(FILES) {
             let Some(count) = count else { continue };
             seen = true;
-            let Some(delta) = rate.counter.step(count) else {
+            let Some(delta) = rate.counter.step(now, count) else {
                 continue;
             };
             deltas += 1;
-            let (sum, bad) = rate.rate.add(now, delta);
+            let (sum, bad) = rate.rate.add(now, delta, LIMIT);
             if rate.latch.update(now, bad, bad, view.settings.clear_after) {
                 let found = format!("+{sum} in 1 min, total {count}");
-                evidence.push(view.evidence(rate.file, found, rate.rate.rule(), source));
+                evidence.push(view.evidence(file, found, LIMIT, source));
             }
         }
         if !evidence.is_empty() {

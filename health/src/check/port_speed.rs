@@ -1,12 +1,14 @@
 //! Port speed: no lower than it was before. What it should be is the host profile's to say.
 
+use serde::{Deserialize, Serialize};
+
 use super::over_time::{Latch, Majority};
 use super::{Check, Finding, View};
 use crate::facts::FactKind;
 use crate::verdict::{Action, Confidence};
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct PortSpeed {
     best: u64,
     samples: Majority,

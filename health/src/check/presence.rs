@@ -1,15 +1,17 @@
 //! Presence: a component that was seen is still there.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Check, Finding, View};
-use crate::facts::{self, FactKind};
-use crate::verdict::Action;
+use crate::facts::{self, FactKind, PortGone};
+use crate::verdict::{Action, Evidence};
 
 /// A link that retrains, or a function that resets, reads as all ones for a moment; three looks,
 /// a second apart, outlast both. The same number of good ones takes it back.
 const READS: u32 = 3;
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Presence {
     seen: bool,
     missed: u32,
@@ -19,7 +21,7 @@ pub(super) struct Presence {
 
 impl Check for Presence {
     fn name(&self) -> &'static str {
-        "presence"
+        super::PRESENCE
     }
 
     fn reads(&self) -> &'static [FactKind] {
@@ -57,6 +59,9 @@ impl Check for Presence {
             return Ok(Finding::pending(reason));
         }
         self.gone = true;
+        if let Some(Ok(Some(port))) = &view.facts.port_gone {
+            return Ok(explained(view, port));
+        }
         let limit = format!("an answer in {READS} reads");
         let evidence = view.evidence("vendor and device ID", found, limit, FactKind::Presence);
         Ok(Finding::unhealthy(reason, Action::Reboot).with(evidence))
@@ -74,5 +79,26 @@ impl Presence {
         }
         self.gone = false;
         Finding::healthy("it answers")
+    }
+}
+
+/// All that is below a port goes with it: one thing to repair, and it is not the function.
+fn explained(view: &View<'_>, port: &PortGone) -> Finding {
+    let found = match port.presence {
+        facts::Presence::Absent => "not listed",
+        _ => "0xffffffff",
+    };
+    let reason = format!("the port above, {}, is gone", port.bdf);
+    let evidence = Evidence {
+        what: "vendor and device ID".to_owned(),
+        found: found.to_owned(),
+        limit: "an answer".to_owned(),
+        source: format!("/sys/bus/pci/devices/{}/config", port.bdf),
+        at_unix_ms: view.now.unix_ms,
+    };
+    let finding = Finding::unhealthy(reason, Action::Reboot).with(evidence);
+    Finding {
+        blamed_on: Some(port.bdf.clone()),
+        ..finding
     }
 }

@@ -1,13 +1,14 @@
 //! The last self-test: a failed one stands until another passes.
 
 use auk_asic::SelfTest;
+use serde::{Deserialize, Serialize};
 
 use super::{Check, Finding, View};
 use crate::facts::FactKind;
 use crate::verdict::Action;
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct SelfTestResult {
     failed: bool,
 }

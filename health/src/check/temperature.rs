@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::over_time::{Held, Latch};
 use super::{Check, Finding, View};
 use crate::facts::FactKind;
@@ -16,7 +18,7 @@ const NEAR_SHUTDOWN: Duration = Duration::from_secs(10);
 const MARGIN: i16 = 50;
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Temperature {
     hot: Held,
     near: Held,

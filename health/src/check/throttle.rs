@@ -1,6 +1,8 @@
 //! Throttling. At its power limit a busy chip is where it should be, so that reason is told and
 //! not judged; heat and a weak supply are faults of the host.
 
+use serde::{Deserialize, Serialize};
+
 use super::over_time::{Latch, Majority};
 use super::{Check, Finding, View};
 use crate::facts::FactKind;
@@ -8,7 +10,7 @@ use crate::status::throttle_reasons;
 use crate::verdict::Action;
 
 /// The rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Throttling {
     samples: Majority,
     latch: Latch,

@@ -14,6 +14,19 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// The clock that goes on where another stopped. In the same boot the kernel's clock tells how long ago that was;
+    /// in another only the wall clock can, which may have been set: then it was at least as long as the host is up.
+    pub(super) fn resumed(self, stopped: Moment, now: Moment, same_boot: bool) -> Self {
+        if same_boot {
+            return self;
+        }
+        let passed = Duration::from_millis(now.unix_ms.saturating_sub(stopped.unix_ms));
+        let goes_on = stopped.uptime.saturating_add(passed.max(now.uptime));
+        Self {
+            ahead: goes_on.saturating_sub(now.uptime),
+        }
+    }
+
     /// A moment of the kernel's clock.
     pub(super) fn moment(self, at: Moment) -> Moment {
         Moment {

@@ -48,7 +48,7 @@ pub(super) struct Component {
 }
 
 impl Component {
-    pub(super) fn new(kind: Kind, bdf: String, at: Moment, settings: &Settings) -> Self {
+    pub(super) fn new(kind: Kind, bdf: String, at: Moment) -> Self {
         let checks = check::for_kind(kind).into_iter().map(|check| Checked {
             judged: Judged::new(check.name(), at),
             check,
@@ -60,7 +60,7 @@ impl Component {
             checks: checks.collect(),
             flapping: Judged::new(FLAPPING, at),
             repeat: Judged::new(REPEAT, at),
-            episodes: Episodes::new(settings),
+            episodes: Episodes::new(),
             state: HealthState::Unobservable,
             since: at,
             told: false,
@@ -130,7 +130,7 @@ impl Component {
             reason,
             evidence: worst.map_or_else(Vec::new, |worst| worst.finding.evidence.clone()),
             shadow: false,
-            blamed_on: worst.and_then(|worst| worst.blamed_on.clone()),
+            blamed_on: worst.and_then(|worst| worst.finding.blamed_on.clone()),
         });
         self.state = state;
         self.since = at;
@@ -149,7 +149,7 @@ impl Component {
             reason: judged.finding.reason.clone(),
             evidence: judged.finding.evidence.clone(),
             shadow: judged.mode == Mode::Shadow,
-            blamed_on: judged.blamed_on.clone(),
+            blamed_on: judged.finding.blamed_on.clone(),
         }
     }
 
@@ -174,6 +174,15 @@ impl Component {
         }
     }
 
+    /// Whether it does not answer where it was.
+    pub(super) fn is_missing(&self) -> bool {
+        let presence = self
+            .judged()
+            .find(|judged| judged.name == check::PRESENCE)
+            .map(|judged| judged.finding.state);
+        presence != Some(HealthState::Healthy)
+    }
+
     /// All rules, the ones on the past last.
     pub(super) fn judged(&self) -> impl Iterator<Item = &Judged> {
         let checks = self.checks.iter().map(|checked| &checked.judged);
@@ -193,7 +202,7 @@ impl Component {
         let state = checks().map(|judged| judged.finding.state).max();
         let state = state.unwrap_or(HealthState::Unobservable);
         let mut worst = checks().filter(|judged| judged.finding.state == state);
-        let explained = worst.all(|judged| judged.blamed_on.is_some());
+        let explained = worst.all(|judged| judged.finding.blamed_on.is_some());
         (state, explained || hold.is_some())
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::over_time::{Latch, Window};
+use crate::check::over_time::{Growth, Latch, Window};
 use crate::check::{Finding, Settings};
 use crate::time::Moment;
 use crate::verdict::{Action, Confidence, Evidence, HealthState};
@@ -20,7 +20,7 @@ const SOURCE: &str = "the agent's own record";
 const MOST: usize = 64;
 
 /// A component's past.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Episodes {
     state: HealthState,
     short: Window,
@@ -35,11 +35,11 @@ pub(super) struct Episodes {
 }
 
 impl Episodes {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             state: HealthState::Unobservable,
-            short: Window::new(settings.flaps_degraded.1),
-            long: Window::new(settings.flaps_unhealthy.1),
+            short: Window::default(),
+            long: Window::default(),
             latch: Latch::default(),
             offences: VecDeque::new(),
             convicted: false,
@@ -52,9 +52,9 @@ impl Episodes {
         self.ordered = Some(at);
     }
 
-    pub(super) fn forget_flaps(&mut self, settings: &Settings) {
-        self.short = Window::new(settings.flaps_degraded.1);
-        self.long = Window::new(settings.flaps_unhealthy.1);
+    pub(super) fn forget_flaps(&mut self) {
+        self.short = Window::default();
+        self.long = Window::default();
         self.latch = Latch::default();
     }
 
@@ -104,14 +104,14 @@ impl Episodes {
         }
         self.convicted |= self.offences.len() as u64 >= limit;
         (
-            self.flapping(now, u64::from(flap), settings),
+            self.flapping(now, Growth::now(flap), settings),
             self.repeat(now, settings),
         )
     }
 
-    fn flapping(&mut self, now: Moment, flaps: u64, settings: &Settings) -> Finding {
-        let short = self.short.add(now.uptime, flaps);
-        let long = self.long.add(now.uptime, flaps);
+    fn flapping(&mut self, now: Moment, flaps: Growth, settings: &Settings) -> Finding {
+        let short = self.short.add(now.uptime, settings.flaps_degraded.1, flaps);
+        let long = self.long.add(now.uptime, settings.flaps_unhealthy.1, flaps);
         let bad = short >= settings.flaps_degraded.0;
         let latched = self
             .latch

@@ -23,8 +23,6 @@ pub(super) struct Judged {
     pub(super) ever_seen: bool,
     stale: Option<String>,
     pub(super) recovered: Option<Recovery>,
-    /// The port above that explains it.
-    pub(super) blamed_on: Option<String>,
 }
 
 impl Judged {
@@ -39,7 +37,6 @@ impl Judged {
             ever_seen: false,
             stale: None,
             recovered: None,
-            blamed_on: None,
         }
     }
 
@@ -88,9 +85,6 @@ impl Judged {
         self.stale = None;
         let to = finding.state;
         self.finding = finding;
-        if to < HealthState::Degraded {
-            self.blamed_on = None;
-        }
         if from == to {
             return None;
         }
@@ -118,7 +112,7 @@ impl Judged {
             stale: self.stale.clone(),
             recovered: self.recovered.clone(),
             mode: self.mode,
-            blamed_on: self.blamed_on.clone(),
+            blamed_on: self.finding.blamed_on.clone(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod component;
 mod episodes;
 mod judged;
 mod orders;
+mod saved;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,6 +23,7 @@ use episodes::Episodes;
 use orders::Modes;
 
 pub use orders::rules;
+pub use saved::{RestoreError, Saved};
 
 /// Changes of state that are kept for the status document.
 const TRANSITIONS: usize = 128;
@@ -78,12 +80,10 @@ impl Engine {
         let component = self
             .components
             .entry(key.clone())
-            .or_insert_with_key(|(kind, bdf)| {
-                Component::new(*kind, bdf.clone(), at, &self.settings)
-            });
+            .or_insert_with_key(|(kind, bdf)| Component::new(*kind, bdf.clone(), at));
         if seen.is_some() && known != seen {
-            component.identity.serial = seen;
-            self.follow_card(&key);
+            component.identity.serial.clone_from(&seen);
+            self.follow_card(&key, seen.as_deref().unwrap_or_default());
         }
         let rules = Rules {
             settings: &self.settings,
@@ -139,7 +139,26 @@ impl Engine {
             return;
         }
         self.benched
-            .insert(key_of(key.0, &serial), component.episodes);
+            .insert(card(key.0, &serial, &key.1), component.episodes);
+    }
+
+    /// Takes a card's past along when it is found in another place.
+    fn follow_card(&mut self, key: &(Kind, String), serial: &str) {
+        let identity = card(key.0, serial, &key.1);
+        let left = self.components.iter().find(|(other, component)| {
+            let its = component.identity.serial.as_deref();
+            its.is_some_and(|its| card(other.0, its, &other.1) == identity)
+                && *other != key
+                && component.is_missing()
+        });
+        if let Some(left) = left.map(|(left, _)| left.clone()) {
+            self.bench(&left);
+        }
+        if let Some(mut past) = self.benched.remove(&identity)
+            && let Some(component) = self.components.get_mut(key)
+        {
+            component.episodes.inherit(&mut past);
+        }
     }
 
     fn remember(&mut self, transitions: &[Transition]) {
@@ -176,7 +195,8 @@ fn held<'a>(holds: &'a BTreeMap<String, Hold>, bdf: &str) -> Option<&'a Hold> {
     holds.get(bdf).or_else(|| holds.get(HOST))
 }
 
-/// A card, by kind and serial number.
-fn key_of(kind: Kind, serial: &str) -> String {
-    format!("{} {serial}", kind.name())
+/// A card's function: those of one card share its serial number.
+fn card(kind: Kind, serial: &str, bdf: &str) -> String {
+    let function = bdf.rsplit_once('.').map_or("0", |(_, function)| function);
+    format!("{} {serial}.{function}", kind.name())
 }

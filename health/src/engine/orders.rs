@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::component::{Component, Rules};
 use super::episodes::{FLAPPING, REPEAT};
-use super::{Engine, held, key_of};
+use super::{Engine, held};
 use crate::check::{self, Clearing, Finding, Settings};
 use crate::facts::Kind;
 use crate::operator::{Author, Done, HOST, Hold, Mode, Order, OrderError, Switch};
@@ -284,33 +284,6 @@ impl Engine {
             }
         }
     }
-
-    /// Takes a card's past along when it is found in another place.
-    pub(super) fn follow_card(&mut self, key: &(Kind, String)) {
-        let Some(serial) = self
-            .components
-            .get(key)
-            .and_then(|component| component.identity.serial.clone())
-        else {
-            return;
-        };
-        let moved = self.benched.remove(&key_of(key.0, &serial));
-        let elsewhere = self.components.iter_mut().find(|(other, component)| {
-            *other != key && other.0 == key.0 && component.identity.serial.as_ref() == Some(&serial)
-        });
-        let mut past = moved;
-        if let Some((_, former)) = elsewhere
-            && !former.episodes.is_clean()
-        {
-            let fresh = super::Episodes::new(&self.settings);
-            past = Some(std::mem::replace(&mut former.episodes, fresh));
-        }
-        if let Some(mut past) = past
-            && let Some(component) = self.components.get_mut(key)
-        {
-            component.episodes.inherit(&mut past);
-        }
-    }
 }
 
 impl Component {
@@ -366,7 +339,7 @@ impl Component {
         }
         self.checks = checks;
         if meant(FLAPPING) && ill(self.flapping.finding.state) {
-            self.episodes.forget_flaps(rules.settings);
+            self.episodes.forget_flaps();
             cleared.push(FLAPPING.to_owned());
         }
         if meant(REPEAT) && ill(self.repeat.finding.state) {

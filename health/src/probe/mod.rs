@@ -9,6 +9,7 @@ mod error;
 mod lease;
 pub mod link;
 pub mod port;
+mod ports;
 pub(crate) mod reader;
 pub mod target;
 pub(crate) mod text;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::config::ConfigSpace;
 use super::discover::{self, Found};
 use super::vitals::{VitalsProbe, serial_number};
-use super::{ProbeError, aer, attributes, lease, link, port, text};
+use super::{ProbeError, aer, attributes, lease, link, port, ports, text};
 use crate::facts::{Class, Facts, Identity, Kind, Presence};
 use crate::time::Moment;
 
@@ -91,6 +91,7 @@ impl Target {
             Err(error) => Err(error.clone()),
         };
         if presence != Ok(Presence::Present) {
+            facts.port_gone = self.upstream.as_deref().map(ports::topmost_gone);
             // Whoever answers next may be another card.
             self.identity = None;
             self.vitals = VitalsProbe::default();

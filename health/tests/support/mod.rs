@@ -36,6 +36,7 @@ pub struct Bench {
     pub now: Moment,
     pub facts: Facts,
     pub serial: Option<String>,
+    pub bdf: &'static str,
     /// Whether the heartbeat goes on from look to look.
     pub beats: bool,
     kind: Kind,
@@ -90,6 +91,7 @@ impl Bench {
             now,
             facts,
             serial: Some("a1".to_owned()),
+            bdf: BDF,
             beats: true,
             kind,
         }
@@ -108,10 +110,11 @@ impl Bench {
         let identity = Identity {
             pci_id: "1ae5:a100".to_owned(),
             serial: self.serial.clone(),
+            upstream: Some("0000:00:01.0".to_owned()),
             ..Identity::default()
         };
         self.engine.observe(Sample {
-            bdf: BDF.into(),
+            bdf: self.bdf.into(),
             kind: self.kind,
             identity,
             facts: self.facts.clone(),
@@ -176,6 +179,26 @@ impl Bench {
         self.vitals().self_test = SelfTest::Passed;
         transitions.extend(self.look());
         transitions
+    }
+
+    /// The agent stops and starts again after a while, in the same boot or in another.
+    pub fn restart(&mut self, away: Duration, same_boot: bool) {
+        let saved = self.engine.saved(self.now, Some("one")).unwrap();
+        let text = serde_json::to_string(&saved).unwrap();
+        self.now.unix_ms += auk_health::time::millis(away);
+        let boot = match same_boot {
+            true => {
+                self.now.uptime += away;
+                "one"
+            }
+            false => {
+                self.now.uptime = Duration::from_secs(20);
+                "two"
+            }
+        };
+        let saved = serde_json::from_str(&text).unwrap();
+        let settings = Settings::default();
+        self.engine = Engine::restored(settings, saved, self.now, Some(boot)).unwrap();
     }
 
     /// So many looks, a second apart.

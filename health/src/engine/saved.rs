@@ -1,0 +1,196 @@
+//! The engine's memory, as it outlives the agent and the boot.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::clock::Clock;
+use super::component::{Checked, Component};
+use super::episodes::Episodes;
+use super::judged::Judged;
+use super::{Engine, TRANSITIONS};
+use crate::check::{Finding, PRESENCE, Settings};
+use crate::facts::{Identity, Kind};
+use crate::operator::{Hold, Switch};
+use crate::time::Moment;
+use crate::verdict::{HealthState, Transition};
+
+/// Version of [`Saved`].
+const VERSION: u32 = 1;
+
+/// All that an engine remembers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Saved {
+    version: u32,
+    boot_id: Option<String>,
+    /// When it was saved, on the engine's clock.
+    at: Moment,
+    clock: Clock,
+    components: Vec<SavedComponent>,
+    holds: BTreeMap<String, Hold>,
+    switches: BTreeMap<String, Switch>,
+    benched: BTreeMap<String, Episodes>,
+    transitions: Vec<Transition>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedComponent {
+    bdf: String,
+    kind: Kind,
+    identity: Identity,
+    checks: Vec<SavedCheck>,
+    flapping: Judged,
+    repeat: Judged,
+    episodes: Episodes,
+    state: HealthState,
+    since: Moment,
+    told: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedCheck {
+    judged: Judged,
+    memory: Value,
+}
+
+/// Why what was saved is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// Another version of the agent wrote it.
+    #[error(
+        "the agent's memory is of version {found}, this agent reads version {VERSION}: what it knew of the past is \
+         lost, and what the chips remember themselves is not"
+    )]
+    Version {
+        /// Its version.
+        found: u32,
+    },
+    /// It cannot be put into JSON.
+    #[error("what the check {check} remembers cannot be saved: {source}")]
+    Check {
+        /// The check.
+        check: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+}
+
+impl Engine {
+    /// What it remembers now, in the boot of that ID.
+    ///
+    /// # Errors
+    /// When a check's memory cannot be put into JSON.
+    pub fn saved(&self, now: Moment, boot_id: Option<&str>) -> Result<Saved, RestoreError> {
+        let components = self.components.values().map(SavedComponent::of);
+        Ok(Saved {
+            version: VERSION,
+            boot_id: boot_id.map(str::to_owned),
+            at: self.clock.moment(now),
+            clock: self.clock,
+            components: components.collect::<Result<_, _>>()?,
+            holds: self.holds.clone(),
+            switches: self.modes.switches.clone(),
+            benched: self.benched.clone(),
+            transitions: self.recent.iter().cloned().collect(),
+        })
+    }
+
+    /// An engine that goes on where another stopped.
+    ///
+    /// # Errors
+    /// When another version of the agent saved it.
+    pub fn restored(
+        settings: Settings,
+        saved: Saved,
+        now: Moment,
+        boot_id: Option<&str>,
+    ) -> Result<Self, RestoreError> {
+        if saved.version != VERSION {
+            return Err(RestoreError::Version {
+                found: saved.version,
+            });
+        }
+        let same_boot = boot_id.is_some() && saved.boot_id.as_deref() == boot_id;
+        let clock = saved.clock.resumed(saved.at, now, same_boot);
+        let mut engine = Self::new(clock.settings(settings));
+        engine.clock = clock;
+        engine.holds = saved.holds;
+        engine.modes.switches = saved.switches;
+        engine.benched = saved.benched;
+        engine.recent = saved.transitions.into_iter().take(TRANSITIONS).collect();
+        for saved in saved.components {
+            let key = (saved.kind, saved.bdf.clone());
+            let component = saved.component(clock.moment(now), same_boot);
+            engine.components.insert(key, component);
+        }
+        Ok(engine)
+    }
+
+    /// Address, kind and identity of the components that it knows, whether the host still lists them or not: one that
+    /// went while no agent ran must be looked at, to be missed.
+    pub fn known(&self) -> impl Iterator<Item = (&str, Kind, &Identity)> {
+        let components = self.components.values();
+        components.map(|component| (component.bdf.as_str(), component.kind, &component.identity))
+    }
+}
+
+impl SavedComponent {
+    fn of(component: &Component) -> Result<Self, RestoreError> {
+        let checks = component.checks.iter().map(|checked| {
+            let memory = checked.check.save().map_err(|source| RestoreError::Check {
+                check: checked.judged.name.clone(),
+                source,
+            })?;
+            Ok(SavedCheck {
+                judged: checked.judged.clone(),
+                memory,
+            })
+        });
+        Ok(Self {
+            bdf: component.bdf.clone(),
+            kind: component.kind,
+            identity: component.identity.clone(),
+            checks: checks.collect::<Result<_, _>>()?,
+            flapping: component.flapping.clone(),
+            repeat: component.repeat.clone(),
+            episodes: component.episodes.clone(),
+            state: component.state,
+            since: component.since,
+            told: component.told,
+        })
+    }
+
+    fn component(self, now: Moment, same_boot: bool) -> Component {
+        let mut component = Component::new(self.kind, self.bdf, now);
+        component.identity = self.identity;
+        component.flapping = self.flapping;
+        component.repeat = self.repeat;
+        component.episodes = self.episodes;
+        component.state = self.state;
+        component.since = self.since;
+        component.told = self.told;
+        for saved in self.checks {
+            // A check that this version does not have any more has nothing to say.
+            let named = |checked: &&mut Checked| checked.judged.name == saved.judged.name;
+            let Some(checked) = component.checks.iter_mut().find(named) else {
+                continue;
+            };
+            if let Err(error) = checked.check.restore(saved.memory) {
+                // Its finding stands until it has seen something better.
+                tracing::warn!(check = saved.judged.name, %error, "a check begins anew");
+            }
+            checked.judged = saved.judged;
+            if !same_boot {
+                checked.check.rebooted();
+                if checked.judged.name == PRESENCE
+                    && checked.judged.finding.state == HealthState::Healthy
+                {
+                    let reason = "not seen yet since the host was booted";
+                    checked.judged.drop_finding(now, Finding::blind(reason));
+                }
+            }
+        }
+        component
+    }
+}
