@@ -54,6 +54,10 @@ pub(crate) enum Command {
     #[command(after_help = cmd::show::EXAMPLES)]
     Show(cmd::show::Args),
 
+    /// Examine what the host needs for its accelerators, and say how to mend it
+    #[command(after_help = cmd::doctor::EXAMPLES)]
+    Doctor(cmd::doctor::Args),
+
     /// Give devices to VFIO, so that a driver in user space can open them
     #[command(after_help = cmd::bind::BIND_EXAMPLES)]
     Bind(cmd::bind::BindArgs),

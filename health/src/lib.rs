@@ -27,6 +27,7 @@
 mod agent;
 pub mod check;
 pub mod client;
+pub mod doctor;
 mod engine;
 mod error;
 pub mod facts;

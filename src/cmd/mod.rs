@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod bind;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod list;
 pub(crate) mod show;
 pub(crate) mod sim;
@@ -17,6 +18,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::List(args) => list::run(&cli.root, args),
         Command::Show(args) => show::run(&cli.root, args),
+        Command::Doctor(args) => doctor::run(&cli.root, args),
         Command::Bind(args) => bind::run_bind(&cli.root, args),
         Command::Unbind(args) => bind::run_unbind(&cli.root, args),
         Command::Status(args) => status::run(&cli.root, args),
