@@ -145,7 +145,7 @@ fn fill_until_refused(guest: &Guest) -> Result<(usize, DmaError)> {
 
 /// Lets this process be an ordinary user, to whom the chip's VFIO files belong if `owner`.
 fn become_user(guest: &Guest, owner: bool) -> Result<()> {
-    const USER: u32 = 1000;
+    let user = if owner { 1000 } else { 2000 };
     let bdf = chip::bound(guest, 0)?.to_string();
     let group = pci::link_name(&bdf, "iommu_group")?.context("no IOMMU group")?;
     fs::create_dir_all("/run/auk/lease")?;
@@ -165,11 +165,11 @@ fn become_user(guest: &Guest, owner: bool) -> Result<()> {
         }
     }
     for file in files {
-        chown(Path::new(&file), Some(Uid::from_raw(USER)), None)
+        chown(Path::new(&file), Some(Uid::from_raw(user)), None)
             .with_context(|| format!("giving away {file}"))?;
     }
-    setgid(Gid::from_raw(USER))?;
-    setuid(Uid::from_raw(USER))?;
+    setgid(Gid::from_raw(user))?;
+    setuid(Uid::from_raw(user))?;
     Ok(())
 }
 
