@@ -1,6 +1,7 @@
 //! What runs inside the virtual machines: as process 1 it brings the guest up and does what the host asks, as
 //! `auk-vm-guest run TEST` it is one test, in a process of its own.
 
+mod bare;
 mod chip;
 mod eventfd;
 mod function;

@@ -47,6 +47,10 @@ pub(crate) struct Boot {
     pub(crate) modules: &'static [&'static str],
     /// Groups of tests, in order.
     pub(crate) groups: &'static [&'static str],
+    /// MiB of memory.
+    pub(crate) memory: u32,
+    /// Of these, huge pages of 2 MiB.
+    pub(crate) huge_pages: u32,
     /// Part of the short form.
     pub(crate) short: bool,
 }
@@ -66,6 +70,8 @@ const PLAIN: Boot = Boot {
     extras: &[],
     modules: &[],
     groups: &[],
+    memory: 1024,
+    huge_pages: 0,
     short: false,
 };
 
@@ -94,6 +100,14 @@ pub(crate) const BOOTS: &[Boot] = &[
         name: "eight",
         chips: 8,
         groups: &["discovery", "space"],
+        ..PLAIN
+    },
+    Boot {
+        name: "huge",
+        lines: LTS,
+        groups: &["huge"],
+        memory: 2560,
+        huge_pages: 640,
         ..PLAIN
     },
     Boot {

@@ -68,15 +68,18 @@ impl Machine<'_> {
         line.option("-accel", "tcg,thread=multi");
         line.option("-cpu", "max");
         line.option("-smp", "2");
-        line.option("-m", "1G");
+        let memory = self.boot.memory;
+        line.option("-m", &format!("{memory}M"));
         // The simulator maps the guest's memory: it must be shared, and a memfd, which can be sealed.
-        line.option("-object", "memory-backend-memfd,id=ram,size=1G,share=on");
+        let backend = format!("memory-backend-memfd,id=ram,size={memory}M,share=on");
+        line.option("-object", &backend);
         line.option("-machine", "q35,kernel-irqchip=split,memory-backend=ram");
         line.option("-kernel", &path(self.kernel));
         line.option("-initrd", &path(self.initramfs));
         // The kernel's check of its timer interrupt panics where emulation has no processor for a moment.
         let append = format!(
-            "console=ttyS0 panic=-1 no_timer_check {}",
+            "console=ttyS0 panic=-1 no_timer_check hugepages={} {}",
+            self.boot.huge_pages,
             self.boot.append()
         );
         line.option("-append", &append);

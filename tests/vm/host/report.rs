@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use crate::run::Finished;
 
+/// What a line begins with that a test prints to be shown even if it passes.
+const MEASURED: &str = "measured: ";
+
 /// Everything that has been found out.
 pub(crate) struct Report {
     json: bool,
@@ -138,6 +141,13 @@ impl Entry {
             "{word:<5} {:<7} {:<6} {:<12} {:<62} {:>6.1} s",
             self.kernel, self.mode, self.boot, self.test, self.seconds
         );
+        for line in self
+            .output
+            .lines()
+            .filter(|line| line.starts_with(MEASURED))
+        {
+            println!("      {line}");
+        }
         if self.outcome == "failed" {
             for line in self.output.lines() {
                 println!("      | {line}");

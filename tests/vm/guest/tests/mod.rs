@@ -7,6 +7,7 @@ mod chip_events;
 mod discovery;
 mod e1000e;
 mod gone;
+mod huge;
 mod no_iommu;
 mod nvme;
 mod outside;
@@ -26,6 +27,7 @@ pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("discovery", discovery::TESTS),
     ("e1000e", e1000e::TESTS),
     ("gone", gone::TESTS),
+    ("huge", huge::TESTS),
     ("no_iommu", no_iommu::TESTS),
     ("nvme", nvme::TESTS),
     ("outside", outside::TESTS),
