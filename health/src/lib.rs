@@ -36,6 +36,7 @@ pub mod operator;
 pub mod output;
 pub mod probe;
 pub mod status;
+pub mod store;
 pub mod time;
 pub mod verdict;
 
