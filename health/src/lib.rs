@@ -27,6 +27,7 @@
 mod agent;
 pub mod check;
 pub mod client;
+pub mod config;
 pub mod doctor;
 mod engine;
 mod error;
@@ -42,6 +43,7 @@ pub mod verdict;
 
 pub use agent::{Agent, AgentHandle, Builder, socket_path};
 pub use check::Settings;
+pub use config::Config;
 pub use engine::{Engine, RestoreError, Saved, rules};
 pub use error::{AgentError, WaitError};
 pub use status::Status;

@@ -1,17 +1,42 @@
 //! Correctable PCIe errors, by their rate.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::over_time::{Counter, Latch, Limit, Sustained};
 use super::{Check, Finding, View};
+use crate::config::{Keys, Section};
 use crate::facts::FactKind;
 use crate::verdict::{Action, Confidence};
 
-/// A good link has none for days; bursts at boot and at a retrain pass.
-const LIMIT: Limit = Limit {
-    each_minute: 10,
-    minutes: 5,
-};
+/// Limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits(Limit);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self(Limit {
+            each_minute: 10,
+            lasting: Duration::from_secs(300),
+        })
+    }
+}
+
+impl Section for Limits {
+    fn keys(&mut self, keys: &mut Keys<'_>) {
+        let why = "a good link has none for days";
+        keys.within(
+            "errors_per_minute",
+            &mut self.0.each_minute,
+            1..=1_000_000,
+            why,
+        );
+        let why = "bursts at boot and at a retrain pass";
+        let bounds = Duration::ZERO..=Duration::from_secs(3600);
+        keys.within("lasting", &mut self.0.lasting, bounds, why);
+    }
+}
 
 /// The rule.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -46,12 +71,13 @@ impl Check for AerCorrectable {
                 "seen once so far: the rate is not known yet",
             ));
         };
-        let (sum, bad) = self.rate.add(now, delta, LIMIT);
+        let most = view.settings.limits.aer_correctable.0;
+        let (sum, bad) = self.rate.add(now, delta, most);
         if !self.latch.update(now, bad, bad, view.settings.clear_after) {
             return Ok(Finding::healthy(format!("{sum} in the last minute")));
         }
         let found = format!("+{sum} in 1 min");
-        let evidence = view.evidence("TOTAL_ERR_COR", found, LIMIT, FactKind::Aer);
+        let evidence = view.evidence("TOTAL_ERR_COR", found, most, FactKind::Aer);
         let reason = "the link corrects errors all the time";
         Ok(Finding::degraded(reason, Action::Watch)
             .with(evidence)

@@ -6,15 +6,48 @@ use serde::{Deserialize, Serialize};
 
 use super::over_time::{Counter, Growth, Latch, Window};
 use super::{Check, Finding, View};
+use crate::config::{self, Keys, Section};
 use crate::facts::FactKind;
 use crate::verdict::Action;
 
-/// A few in a row are somebody at the cable; more in a short time are not.
-const DEGRADED: (u64, Duration) = (3, Duration::from_secs(600));
-/// A port like this slows the whole job that depends on it.
-const UNHEALTHY: (u64, Duration) = (10, Duration::from_secs(3600));
-/// `ip link set down` counts as well.
-const AFTER_ADMIN: Duration = Duration::from_secs(10);
+/// Limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    degraded: (u64, Duration),
+    unhealthy: (u64, Duration),
+    after_admin: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            degraded: (3, Duration::from_secs(600)),
+            unhealthy: (10, Duration::from_secs(3600)),
+            after_admin: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Section for Limits {
+    fn keys(&mut self, keys: &mut Keys<'_>) {
+        let spans = Duration::from_secs(60)..=Duration::from_secs(7 * 86_400);
+        let why = "one is somebody at the cable; more in a short time are not";
+        keys.within("degraded_count", &mut self.degraded.0, 1..=10_000, why);
+        let why = "the time in which degraded_count is too many";
+        keys.within("degraded_window", &mut self.degraded.1, spans.clone(), why);
+        let why = "a port like this slows the whole job that depends on it";
+        keys.within("unhealthy_count", &mut self.unhealthy.0, 1..=10_000, why);
+        let why = "the time in which unhealthy_count is too many";
+        keys.within("unhealthy_window", &mut self.unhealthy.1, spans, why);
+        let why = "ip link set down counts as well";
+        let bounds = Duration::ZERO..=Duration::from_secs(600);
+        keys.within("pardon_after_admin", &mut self.after_admin, bounds, why);
+        let names = ["unhealthy_count", "degraded_count"];
+        keys.require(self.degraded.0 < self.unhealthy.0, &names, || {
+            format!("more than degraded_count, which is {}", self.degraded.0)
+        });
+    }
+}
 
 /// The rule.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -48,6 +81,7 @@ impl Check for CarrierFlaps {
             ));
         };
         let now = view.now.uptime;
+        let limits = &view.settings.limits.carrier_flaps;
         let admin_up = port.admin_up.unwrap_or(port.carrier.is_some());
         let changed = match self.admin {
             Some((before, changed)) if before == admin_up => changed,
@@ -60,34 +94,39 @@ impl Check for CarrierFlaps {
                 "seen once so far: what is new is not known yet",
             ));
         };
-        let by_admin = changed.is_some_and(|changed| now.saturating_sub(changed) < AFTER_ADMIN);
+        let by_admin =
+            changed.is_some_and(|changed| now.saturating_sub(changed) < limits.after_admin);
         let counted = if by_admin || view.in_boot_grace() {
             Growth::now(false)
         } else {
             delta
         };
-        let short = self.short.add(now, DEGRADED.1, counted);
-        let long = self.long.add(now, UNHEALTHY.1, counted);
-        let bad = short >= DEGRADED.0;
+        let short = self.short.add(now, limits.degraded.1, counted);
+        let long = self.long.add(now, limits.unhealthy.1, counted);
+        let bad = short >= limits.degraded.0;
         let latched = self.latch.update(now, bad, bad, view.settings.clear_after);
 
         let evidence = |found: u64, (limit, span): (u64, Duration)| {
-            let minutes = span.as_secs() / 60;
+            let span = config::duration(span);
             view.evidence(
                 "carrier_down_count",
-                format!("+{found} in {minutes} min, total {downs}"),
-                format!("fewer than {limit} in {minutes} min"),
+                format!("+{found} in {span}, total {downs}"),
+                format!("fewer than {limit} in {span}"),
                 source,
             )
         };
-        if long >= UNHEALTHY.0 {
-            let reason = format!("the carrier went {long} times in an hour");
-            return Ok(Finding::unhealthy(reason, Action::Drain).with(evidence(long, UNHEALTHY)));
+        if long >= limits.unhealthy.0 {
+            let span = config::duration(limits.unhealthy.1);
+            let reason = format!("the carrier went {long} times in {span}");
+            let evidence = evidence(long, limits.unhealthy);
+            return Ok(Finding::unhealthy(reason, Action::Drain).with(evidence));
         }
         if latched {
             let reason = "the carrier comes and goes";
-            return Ok(Finding::degraded(reason, Action::Watch).with(evidence(short, DEGRADED)));
+            let evidence = evidence(short, limits.degraded);
+            return Ok(Finding::degraded(reason, Action::Watch).with(evidence));
         }
-        Ok(Finding::healthy(format!("{long} in the last hour")))
+        let span = config::duration(limits.unhealthy.1);
+        Ok(Finding::healthy(format!("{long} in the last {span}")))
     }
 }

@@ -7,13 +7,36 @@ use serde::{Deserialize, Serialize};
 
 use super::over_time::Held;
 use super::{Check, Finding, View};
+use crate::config::{self, Keys, Section};
 use crate::facts::FactKind;
 use crate::verdict::Action;
 
-/// The kernel waits up to 60 s for a function that resets, and boots are shorter than that.
-const START: Duration = Duration::from_secs(65);
-/// A loader waits for an image without any fault; five minutes later nobody seems to bring one.
-const LOADER: Duration = Duration::from_secs(300);
+/// Limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    starting: Duration,
+    loader: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            starting: Duration::from_secs(65),
+            loader: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Section for Limits {
+    fn keys(&mut self, keys: &mut Keys<'_>) {
+        let bounds = Duration::from_secs(1)..=Duration::from_secs(3600);
+        let why = "the kernel waits up to 60 s for a function that resets, and boots are shorter";
+        keys.within("starting_for", &mut self.starting, bounds.clone(), why);
+        let why =
+            "a loader waits for an image without any fault; by then nobody seems to bring one";
+        keys.within("in_loader_for", &mut self.loader, bounds, why);
+    }
+}
 
 /// The rule.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -34,6 +57,7 @@ impl Check for FirmwareState {
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
         let (vitals, source) = view.vitals()?;
         let now = view.now.uptime;
+        let limits = &view.settings.limits.firmware_state;
         let state = vitals.state;
         let starting = matches!(state, State::Rom | State::Booting | State::Resetting);
         let starting = self.starting.update(now, starting);
@@ -54,17 +78,20 @@ impl Check for FirmwareState {
             view.evidence(
                 "state",
                 found,
-                format!("at most {} s", most.as_secs()),
+                format!("at most {}", config::duration(most)),
                 source,
             )
         };
-        if let Some(held) = starting.filter(|held| *held >= START) {
+        if let Some(held) = starting.filter(|held| *held >= limits.starting) {
             let reason = format!("the firmware does not come up: {state}");
-            return Ok(Finding::unhealthy(reason, Action::Reset).with(overdue(held, START)));
+            return Ok(
+                Finding::unhealthy(reason, Action::Reset).with(overdue(held, limits.starting))
+            );
         }
-        if let Some(held) = loading.filter(|held| *held >= LOADER) {
+        if let Some(held) = loading.filter(|held| *held >= limits.loader) {
             let reason = "the loader waits for a firmware image and none comes";
-            let finding = Finding::degraded(reason, Action::Reset).with(overdue(held, LOADER));
+            let finding =
+                Finding::degraded(reason, Action::Reset).with(overdue(held, limits.loader));
             return Ok(Finding {
                 hold: true,
                 ..finding

@@ -6,13 +6,35 @@ use auk_asic::State;
 use serde::{Deserialize, Serialize};
 
 use super::{Check, Finding, View};
+use crate::config::{self, Keys, Section};
 use crate::facts::{FactKind, PowerState};
 use crate::verdict::Action;
 
-/// The heartbeat counts at 10 Hz, so three seconds are thirty missed beats.
-const HUNG: Duration = Duration::from_secs(3);
-/// As many looks must agree, so that an agent that was itself stopped for a while blames nobody.
-const LOOKS: u32 = 3;
+/// Limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    still: Duration,
+    looks: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            still: Duration::from_secs(3),
+            looks: 3,
+        }
+    }
+}
+
+impl Section for Limits {
+    fn keys(&mut self, keys: &mut Keys<'_>) {
+        let why = "it counts at 10 Hz, so 3 s are thirty missed beats";
+        let bounds = Duration::from_secs(1)..=Duration::from_secs(300);
+        keys.within("still_for", &mut self.still, bounds, why);
+        let why = "as many looks must agree: an agent that was itself stopped blames nobody";
+        keys.within("looks", &mut self.looks, 1..=100, why);
+    }
+}
 
 /// The rule.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -40,6 +62,7 @@ impl Check for Heartbeat {
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
         let (vitals, source) = view.vitals()?;
         let now = view.now.uptime;
+        let limits = &view.settings.limits.heartbeat;
         let power = *super::known(&view.facts.power_state)?;
         if power != PowerState::D0 || vitals.state != State::Running {
             self.last = None;
@@ -62,15 +85,16 @@ impl Check for Heartbeat {
         };
         if *count != vitals.heartbeat {
             self.last = Some((vitals.heartbeat, now, 0));
-            return Ok(self.beat(now));
+            return Ok(self.beat(now, limits));
         }
         *looks = looks.saturating_add(1);
         let still = now.saturating_sub(*since);
-        if *looks >= LOOKS && still >= HUNG {
+        if *looks >= limits.looks && still >= limits.still {
             self.hung = true;
             self.beating = None;
             let found = format!("{count} unchanged for {:.1} s", still.as_secs_f64());
-            let limit = format!("a change within {} s in D0 and Running", HUNG.as_secs());
+            let within = config::duration(limits.still);
+            let limit = format!("a change within {within} in D0 and Running");
             let evidence = view.evidence("heartbeat", found, limit, source);
             let reason = "the firmware hangs: its heartbeat stands still";
             return Ok(Finding::unhealthy(reason, Action::Reset).with(evidence));
@@ -86,9 +110,9 @@ impl Check for Heartbeat {
 }
 
 impl Heartbeat {
-    fn beat(&mut self, now: Duration) -> Finding {
+    fn beat(&mut self, now: Duration, limits: &Limits) -> Finding {
         let beating = now.saturating_sub(*self.beating.get_or_insert(now));
-        if self.hung && beating < HUNG {
+        if self.hung && beating < limits.still {
             return Finding::pending("it beats again, not long enough to trust it");
         }
         self.hung = false;

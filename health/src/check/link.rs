@@ -48,7 +48,8 @@ impl Check for Link {
                 show(current)
             )));
         }
-        let trigger = self.samples.push(bad);
+        let samples = view.settings.limits.link;
+        let trigger = self.samples.push(bad, samples);
         let latched = self
             .latch
             .update(view.now.uptime, trigger, bad, view.settings.clear_after);
@@ -59,7 +60,7 @@ impl Check for Link {
             true => format!("the link runs at {} of {}", show(current), show(max)),
             false => format!("the link was below {} lately", show(max)),
         };
-        let limit = format!("{}, {}", show(max), Majority::RULE);
+        let limit = format!("{}, {samples}", show(max));
         let evidence = view.evidence(
             "current_link_width, current_link_speed",
             show(current),

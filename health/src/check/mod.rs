@@ -13,6 +13,7 @@ mod finding;
 mod firmware_state;
 mod heartbeat;
 mod last_fault;
+mod limits;
 mod link;
 pub(crate) mod over_time;
 mod port_errors;
@@ -23,6 +24,7 @@ mod temperature;
 mod throttle;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use auk_asic::vitals::Vitals;
@@ -31,7 +33,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use finding::Finding;
+pub use limits::Limits;
 
+use crate::config::Manifest;
 use crate::facts::{FactKind, Facts, Identity, Kind, Port, Reading};
 use crate::operator::{Hold, Mode};
 use crate::time::Moment;
@@ -61,6 +65,10 @@ pub struct Settings {
     pub repeat: (u64, Duration),
     /// Checks that do not simply have their say, by name.
     pub modes: BTreeMap<String, Mode>,
+    /// The limits of each rule.
+    pub limits: Limits,
+    /// What the host should have.
+    pub manifest: Arc<Manifest>,
 }
 
 impl Default for Settings {
@@ -70,6 +78,8 @@ impl Default for Settings {
             clear_after: Duration::from_secs(600),
             boot_grace: Duration::from_secs(300),
             booted: None,
+            limits: Limits::default(),
+            manifest: Arc::default(),
             unseen_alert: Duration::from_secs(90),
             unseen_hold: Duration::from_secs(300),
             flaps_degraded: (3, Duration::from_secs(600)),

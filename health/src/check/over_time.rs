@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{self, Keys, Section};
+
 /// A counter that only grows, but for the resets of whoever counts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Counter {
@@ -61,7 +63,7 @@ impl Window {
     /// Slots in a window: its resolution, and a bound to its memory.
     const SLOTS: u32 = 60;
 
-    /// Adds what happened, and gives the sum of the last `span`, which is the same each time.
+    /// Adds what happened, and gives the sum of the last `span`.
     pub(crate) fn add(&mut self, now: Duration, span: Duration, growth: Growth) -> u64 {
         let slot = span / Self::SLOTS;
         let count = growth.within(span);
@@ -102,22 +104,52 @@ impl Held {
     }
 }
 
-/// Three of the last five: a lone bad sample is none.
+/// How many of how many samples must be bad.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Samples {
+    bad: u32,
+    of: u32,
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        Self { bad: 3, of: 5 }
+    }
+}
+
+impl Section for Samples {
+    fn keys(&mut self, keys: &mut Keys<'_>) {
+        let why = "a lone bad sample is none";
+        keys.within("bad_samples", &mut self.bad, 1..=MOST_SAMPLES, why);
+        let why = "so many of the last samples are looked at";
+        keys.within("of_samples", &mut self.of, 1..=MOST_SAMPLES, why);
+        keys.require(self.bad <= self.of, &["bad_samples", "of_samples"], || {
+            format!("at most of_samples, which is {}", self.of)
+        });
+    }
+}
+
+impl std::fmt::Display for Samples {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} samples", self.bad, self.of)
+    }
+}
+
+/// Samples that a [`Majority`] remembers.
+const MOST_SAMPLES: u32 = 8;
+
+/// Enough of the last few: a lone bad sample is none.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Majority {
     recent: u8,
 }
 
 impl Majority {
-    const OF: u32 = 5;
-    const NEEDED: u32 = 3;
-    /// How the rule reads in evidence.
-    pub(crate) const RULE: &str = "3 of 5 samples";
-
     /// Takes a sample; true when enough of the last ones are bad.
-    pub(crate) fn push(&mut self, bad: bool) -> bool {
-        self.recent = (self.recent << 1 | u8::from(bad)) & ((1 << Self::OF) - 1);
-        self.recent.count_ones() >= Self::NEEDED
+    pub(crate) fn push(&mut self, bad: bool, rule: Samples) -> bool {
+        self.recent = self.recent << 1 | u8::from(bad);
+        let looked_at = u8::MAX >> MOST_SAMPLES.saturating_sub(rule.of);
+        (self.recent & looked_at).count_ones() >= rule.bad
     }
 }
 
@@ -160,16 +192,13 @@ pub(crate) struct Sustained {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
     pub(crate) each_minute: u64,
-    pub(crate) minutes: u32,
+    pub(crate) lasting: Duration,
 }
 
 impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            each_minute,
-            minutes,
-        } = self;
-        write!(f, "less than {each_minute} a minute for {minutes} min")
+        let lasting = config::duration(self.lasting);
+        write!(f, "less than {} a minute for {lasting}", self.each_minute)
     }
 }
 
@@ -178,10 +207,7 @@ impl Sustained {
     pub(crate) fn add(&mut self, now: Duration, growth: Growth, limit: Limit) -> (u64, bool) {
         let sum = self.minute.add(now, Duration::from_secs(60), growth);
         let held = self.held.update(now, sum >= limit.each_minute);
-        (
-            sum,
-            held.is_some_and(|held| held >= Duration::from_secs(60) * limit.minutes),
-        )
+        (sum, held.is_some_and(|held| held >= limit.lasting))
     }
 }
 
@@ -232,13 +258,24 @@ mod tests {
     fn a_burst_is_not_sustained_and_a_steady_rate_is() {
         let limit = Limit {
             each_minute: 10,
-            minutes: 5,
+            lasting: seconds(300),
         };
         let mut rate = Sustained::default();
         let mut add = |second, count| rate.add(seconds(second), growth(count), limit).1;
         assert!(!add(0, 1000));
         assert!((1..600).all(|second| !add(second, 0)));
         assert!((600..1200).any(|second| add(second, 1)));
+    }
+
+    #[test]
+    fn as_many_samples_are_looked_at_as_the_rule_says() {
+        let rule = |bad, of| Samples { bad, of };
+        let mut majority = Majority::default();
+        assert!(!majority.push(true, rule(2, 8)));
+        assert!((0..6).all(|_| !majority.push(false, rule(2, 8))));
+        assert!(majority.push(true, rule(2, 8)));
+        assert!(!majority.push(false, rule(2, 2)));
+        assert!(majority.push(true, rule(1, 1)));
     }
 
     #[test]

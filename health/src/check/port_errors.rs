@@ -1,29 +1,56 @@
 //! Error counters of a port, by their rates. Dropped packets are not among them: a full queue
 //! drops, and that is load.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::over_time::{Counter, Latch, Limit, Sustained};
 use super::{Check, Finding, View};
+use crate::config::{Keys, Section};
 use crate::facts::FactKind;
 use crate::verdict::{Action, Confidence};
 
-/// After forward error correction a good port has none for hours, even at full load; a retrain makes a burst.
-const LIMIT: Limit = Limit {
-    each_minute: 10,
-    minutes: 5,
-};
 /// The counters that are judged.
 const FILES: [&str; 3] = ["rx_crc_errors", "rx_errors", "tx_errors"];
+
+/// Limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits(Limit);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self(Limit {
+            each_minute: 10,
+            lasting: Duration::from_secs(300),
+        })
+    }
+}
+
+impl Section for Limits {
+    fn keys(&mut self, keys: &mut Keys<'_>) {
+        let why =
+            "after forward error correction a good port has none for hours, even at full load";
+        keys.within(
+            "errors_per_minute",
+            &mut self.0.each_minute,
+            1..=1_000_000,
+            why,
+        );
+        let why = "a retrain makes a burst";
+        let bounds = Duration::ZERO..=Duration::from_secs(3600);
+        keys.within("lasting", &mut self.0.lasting, bounds, why);
+    }
+}
 
 /// The rule.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct PortErrorRates {
-    rates: [Rate; 3],
+    rates: [ErrorRate; 3],
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Rate {
+struct ErrorRate {
     counter: Counter,
     rate: Sustained,
     latch: Latch,
@@ -48,6 +75,7 @@ impl Check for PortErrorRates {
         let (port, source) = view.port()?;
         let counts = [port.errors.rx_crc, port.errors.rx, port.errors.tx];
         let now = view.now.uptime;
+        let most = view.settings.limits.port_errors.0;
         let mut seen = false;
         let mut deltas = 0;
         let mut evidence = Vec::new();
@@ -58,10 +86,10 @@ impl Check for PortErrorRates {
                 continue;
             };
             deltas += 1;
-            let (sum, bad) = rate.rate.add(now, delta, LIMIT);
+            let (sum, bad) = rate.rate.add(now, delta, most);
             if rate.latch.update(now, bad, bad, view.settings.clear_after) {
                 let found = format!("+{sum} in 1 min, total {count}");
-                evidence.push(view.evidence(file, found, LIMIT, source));
+                evidence.push(view.evidence(file, found, most, source));
             }
         }
         if !evidence.is_empty() {

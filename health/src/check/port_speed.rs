@@ -31,7 +31,8 @@ impl Check for PortSpeed {
         };
         self.best = self.best.max(speed);
         let bad = speed < self.best;
-        let trigger = self.samples.push(bad);
+        let samples = view.settings.limits.port_speed;
+        let trigger = self.samples.push(bad, samples);
         if !self
             .latch
             .update(view.now.uptime, trigger, bad, view.settings.clear_after)
@@ -39,7 +40,7 @@ impl Check for PortSpeed {
             return Ok(Finding::healthy(format!("{speed} Mbit/s")));
         }
         let best = self.best;
-        let limit = format!("{best} Mbit/s as before, {}", Majority::RULE);
+        let limit = format!("{best} Mbit/s as before, {samples}");
         let evidence = view.evidence("speed", format!("{speed} Mbit/s"), limit, source);
         let reason = format!("the port is slower than it was: {speed} of {best} Mbit/s");
         Ok(Finding::degraded(reason, Action::Watch)

@@ -3,12 +3,29 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Check, Finding, View};
+use crate::config::{Keys, Section};
 use crate::facts::{self, FactKind, PortGone};
 use crate::verdict::{Action, Evidence};
 
-/// A link that retrains, or a function that resets, reads as all ones for a moment; three looks,
-/// a second apart, outlast both. The same number of good ones takes it back.
-const READS: u32 = 3;
+/// Limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// The same number of good ones takes it back.
+    reads: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { reads: 3 }
+    }
+}
+
+impl Section for Limits {
+    fn keys(&mut self, keys: &mut Keys<'_>) {
+        let why = "a link that retrains and a function that resets read as all ones for a moment";
+        keys.within("reads", &mut self.reads, 1..=100, why);
+    }
+}
 
 /// The rule.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -29,8 +46,9 @@ impl Check for Presence {
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
+        let reads = view.settings.limits.presence.reads;
         let (found, reason) = match super::known(&view.facts.presence)? {
-            facts::Presence::Present => return Ok(self.answered()),
+            facts::Presence::Present => return Ok(self.answered(reads)),
             facts::Presence::Absent => ("not listed", "the host does not list it any more"),
             facts::Presence::AllOnes => (
                 "0xffffffff",
@@ -54,27 +72,27 @@ impl Check for Presence {
                 "it does not answer, and the host has only just booted",
             ));
         }
-        if self.missed < READS {
-            let reason = format!("it does not answer, read {} of {READS}", self.missed);
+        if self.missed < reads {
+            let reason = format!("it does not answer, read {} of {reads}", self.missed);
             return Ok(Finding::pending(reason));
         }
         self.gone = true;
         if let Some(Ok(Some(port))) = &view.facts.port_gone {
             return Ok(explained(view, port));
         }
-        let limit = format!("an answer in {READS} reads");
+        let limit = format!("an answer in {reads} reads");
         let evidence = view.evidence("vendor and device ID", found, limit, FactKind::Presence);
         Ok(Finding::unhealthy(reason, Action::Reboot).with(evidence))
     }
 }
 
 impl Presence {
-    fn answered(&mut self) -> Finding {
+    fn answered(&mut self, reads: u32) -> Finding {
         self.seen = true;
         self.missed = 0;
         self.answered = self.answered.saturating_add(1);
-        if self.gone && self.answered < READS {
-            let reason = format!("it answers again, read {} of {READS}", self.answered);
+        if self.gone && self.answered < reads {
+            let reason = format!("it answers again, read {} of {reads}", self.answered);
             return Finding::pending(reason);
         }
         self.gone = false;

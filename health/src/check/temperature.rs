@@ -6,16 +6,45 @@ use serde::{Deserialize, Serialize};
 
 use super::over_time::{Held, Latch};
 use super::{Check, Finding, View};
+use crate::config::{self, Keys, Section};
 use crate::facts::FactKind;
 use crate::status::celsius;
 use crate::verdict::Action;
 
-/// A chip that touches its throttle point under a burst of work is as it should be.
-const THROTTLING: Duration = Duration::from_secs(60);
-/// So near to the shutdown point there is no time to wait.
-const NEAR_SHUTDOWN: Duration = Duration::from_secs(10);
-/// How near, in tenths of a degree.
-const MARGIN: i16 = 50;
+/// Limits. The throttle and shutdown points themselves are the chip's.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    throttling: Duration,
+    near_shutdown: Duration,
+    margin_celsius: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            throttling: Duration::from_secs(60),
+            near_shutdown: Duration::from_secs(10),
+            margin_celsius: 5,
+        }
+    }
+}
+
+impl Section for Limits {
+    fn keys(&mut self, keys: &mut Keys<'_>) {
+        let bounds = Duration::ZERO..=Duration::from_secs(3600);
+        let why = "a chip that touches its throttle point under a burst of work is as it should be";
+        keys.within("throttling_for", &mut self.throttling, bounds.clone(), why);
+        let why = "so near to the shutdown point there is no time to wait";
+        keys.within("near_shutdown_for", &mut self.near_shutdown, bounds, why);
+        let why = "how near to the shutdown point is too near";
+        keys.within(
+            "shutdown_margin_celsius",
+            &mut self.margin_celsius,
+            0..=100,
+            why,
+        );
+    }
+}
 
 /// The rule.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -46,10 +75,12 @@ impl Check for Temperature {
         }
         let now = view.now.uptime;
         let die = vitals.die_temperature;
-        let edge = shutdown.saturating_sub(MARGIN);
+        let limits = &view.settings.limits.temperature;
+        let tenths = i16::try_from(limits.margin_celsius * 10).unwrap_or(i16::MAX);
+        let edge = shutdown.saturating_sub(tenths);
         let near = self.near.update(now, die >= edge);
         let hot = self.hot.update(now, die >= throttle);
-        let too_long = hot.is_some_and(|held| held >= THROTTLING);
+        let too_long = hot.is_some_and(|held| held >= limits.throttling);
         let latched = self
             .latch
             .update(now, too_long, die >= throttle, view.settings.clear_after);
@@ -57,26 +88,24 @@ impl Check for Temperature {
         let found = format!("{:.1} C", celsius(die));
         let evidence = |limit: i16, held: Duration| {
             let limit = format!(
-                "below {:.1} C, or above for less than {} s",
+                "below {:.1} C, or above for less than {}",
                 celsius(limit),
-                held.as_secs()
+                config::duration(held)
             );
             view.evidence("die_temperature", &found, limit, source)
         };
-        if near.is_some_and(|held| held >= NEAR_SHUTDOWN) {
+        if near.is_some_and(|held| held >= limits.near_shutdown) {
             let reason = format!("{found}: about to shut down at {:.1} C", celsius(shutdown));
-            return Ok(
-                Finding::unhealthy(reason, Action::Drain).with(evidence(edge, NEAR_SHUTDOWN))
-            );
+            let evidence = evidence(edge, limits.near_shutdown);
+            return Ok(Finding::unhealthy(reason, Action::Drain).with(evidence));
         }
         if latched {
             let reason = format!(
                 "{found}: too long at the throttle point, {:.1} C",
                 celsius(throttle)
             );
-            return Ok(
-                Finding::degraded(reason, Action::Watch).with(evidence(throttle, THROTTLING))
-            );
+            let evidence = evidence(throttle, limits.throttling);
+            return Ok(Finding::degraded(reason, Action::Watch).with(evidence));
         }
         Ok(Finding::healthy(found))
     }

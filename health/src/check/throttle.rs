@@ -28,7 +28,8 @@ impl Check for Throttling {
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
         let (vitals, source) = view.vitals()?;
         let bad = vitals.throttle.thermal() || vitals.throttle.supply();
-        let trigger = self.samples.push(bad);
+        let samples = view.settings.limits.throttle;
+        let trigger = self.samples.push(bad, samples);
         let latched = self
             .latch
             .update(view.now.uptime, trigger, bad, view.settings.clear_after);
@@ -39,7 +40,7 @@ impl Check for Throttling {
         if !latched {
             return Ok(Finding::healthy(format!("throttle reasons: {reasons}")));
         }
-        let limit = format!("neither thermal nor supply in {}", Majority::RULE);
+        let limit = format!("neither thermal nor supply in {samples}");
         let evidence = view.evidence("throttle", &reasons, limit, source);
         let reason = format!("it runs slower than it could; reasons now: {reasons}");
         Ok(Finding::degraded(reason, Action::Watch).with(evidence))

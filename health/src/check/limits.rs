@@ -1,0 +1,46 @@
+//! The limits of all rules, which a configuration may change. Each rule keeps its own beside its code.
+
+use super::over_time::Samples;
+use super::{
+    aer_correctable, carrier, carrier_flaps, ecc_ce, firmware_state, heartbeat, port_errors,
+    presence, temperature,
+};
+use crate::config::Section;
+
+/// Limits, by rule. A rule that is not among them has none to change.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    pub(super) aer_correctable: aer_correctable::Limits,
+    pub(super) carrier: carrier::Limits,
+    pub(super) carrier_flaps: carrier_flaps::Limits,
+    pub(super) ecc_ce: ecc_ce::Limits,
+    pub(super) firmware_state: firmware_state::Limits,
+    pub(super) heartbeat: heartbeat::Limits,
+    pub(super) link: Samples,
+    pub(super) port_errors: port_errors::Limits,
+    pub(super) port_speed: Samples,
+    pub(super) presence: presence::Limits,
+    pub(super) temperature: temperature::Limits,
+    pub(super) throttle: Samples,
+}
+
+impl Limits {
+    /// The limits of the rule of a name, if it has any.
+    pub(crate) fn of(&mut self, check: &str) -> Option<&mut dyn Section> {
+        Some(match check {
+            "aer_correctable" => &mut self.aer_correctable,
+            "carrier" => &mut self.carrier,
+            "carrier_flaps" => &mut self.carrier_flaps,
+            "ecc_ce" => &mut self.ecc_ce,
+            "firmware_state" => &mut self.firmware_state,
+            "heartbeat" => &mut self.heartbeat,
+            "link" => &mut self.link,
+            "port_errors" => &mut self.port_errors,
+            "port_speed" => &mut self.port_speed,
+            "presence" => &mut self.presence,
+            "temperature" => &mut self.temperature,
+            "throttle" => &mut self.throttle,
+            _ => return None,
+        })
+    }
+}
