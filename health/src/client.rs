@@ -12,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 
 use crate::Status;
 use crate::agent::socket_path;
+use crate::operator::{Done, Order};
 use crate::status::SCHEMA;
 
 /// A status of a host with hundreds of components is a few hundred KiB.
@@ -56,6 +57,14 @@ pub enum ClientError {
         found: String,
         /// What should have come.
         expected: &'static str,
+    },
+    /// It will not do it.
+    #[error("the agent at {socket} refuses: {reason}", socket = .socket.display())]
+    Refused {
+        /// Where it answers.
+        socket: PathBuf,
+        /// Its reason.
+        reason: String,
     },
     /// It speaks another version.
     #[error("the agent at {socket} speaks version {found} of the status, this program version {SCHEMA}; \
@@ -108,7 +117,36 @@ pub fn fetch_metrics(root: &Path, deadline: Duration) -> Result<String, ClientEr
     })
 }
 
+/// Has the agent of the host under `root` do something.
+///
+/// # Errors
+/// When none runs, it does not answer by the deadline, or it refuses: this user may not, or the order makes no sense.
+pub fn order(root: &Path, order: &Order, deadline: Duration) -> Result<Done, ClientError> {
+    let socket = socket_path(root);
+    let malformed = |error: serde_json::Error| ClientError::Malformed {
+        socket: socket.clone(),
+        found: error.to_string(),
+        expected: "the record of an order in JSON",
+    };
+    let body = serde_json::to_string(order).map_err(malformed)?;
+    let request = format!(
+        "POST /v1/orders HTTP/1.0\r\nHost: auk\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = ask(&socket, &request, deadline)?;
+    serde_json::from_slice(&answer).map_err(malformed)
+}
+
 fn get(socket: &Path, path: &str, deadline: Duration) -> Result<Vec<u8>, ClientError> {
+    // HTTP/1.0: the answer ends with the connection, and comes in one piece.
+    ask(
+        socket,
+        &format!("GET {path} HTTP/1.0\r\nHost: auk\r\n\r\n"),
+        deadline,
+    )
+}
+
+fn ask(socket: &Path, request: &str, deadline: Duration) -> Result<Vec<u8>, ClientError> {
     let start = Instant::now();
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent {
@@ -126,8 +164,6 @@ fn get(socket: &Path, path: &str, deadline: Duration) -> Result<Vec<u8>, ClientE
     let left = || deadline.saturating_sub(start.elapsed()).max(TICK);
     let mut stream = connected(socket, start + deadline).map_err(failed)?;
     stream.set_write_timeout(Some(left())).map_err(failed)?;
-    // HTTP/1.0: the answer ends with the connection, and comes in one piece.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: auk\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(failed)?;
 
     let mut answer = Vec::new();
@@ -150,6 +186,12 @@ fn get(socket: &Path, path: &str, deadline: Duration) -> Result<Vec<u8>, ClientE
                 expected: "a status document",
             });
         }
+    }
+    if let Some(reason) = refusal(&answer) {
+        return Err(ClientError::Refused {
+            socket: socket.to_owned(),
+            reason,
+        });
     }
     body(&answer)
         .map(<[u8]>::to_vec)
@@ -178,6 +220,20 @@ fn connected(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let stream = UnixStream::from(stream);
     stream.set_nonblocking(false)?;
     Ok(stream)
+}
+
+/// The agent's own words in an answer that is none.
+fn refusal(answer: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    if answer.get(9..10) != Some(b"4") {
+        return None;
+    }
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let refusal: Refusal = serde_json::from_slice(answer.get(end + 4..)?).ok()?;
+    Some(refusal.error)
 }
 
 /// The body of an answer with status 200; else what it was, cut short.

@@ -72,6 +72,16 @@ pub struct Identity {
     pub interface: Option<String>,
 }
 
+impl Identity {
+    /// The names that a person may give a component at an address.
+    pub fn names<'a>(&'a self, bdf: &'a str) -> impl Iterator<Item = &'a str> {
+        let addresses = [Some(bdf), bdf.strip_prefix("0000:")];
+        let others = [&self.serial, &self.slot, &self.interface];
+        let others = others.into_iter().map(|name| name.as_deref());
+        addresses.into_iter().chain(others).flatten()
+    }
+}
+
 /// Whether the function answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::{Aer, Holder, Identity, Kind, Link, Port};
 use crate::incident::Incident;
-use crate::operator::{Author, Hold};
+use crate::operator::{Author, Done, Hold, Switch};
 use crate::verdict::{Action, Admission, HealthState, Transition, Verdict};
 
 /// Version of [`Status`]; a new field does not change it, a changed meaning does.
@@ -29,9 +29,26 @@ pub struct Status {
     pub incidents: Vec<Incident>,
     /// The last changes of state, oldest first.
     pub transitions: Vec<Transition>,
+    /// What people ordered lately, oldest first.
+    #[serde(default)]
+    pub orders: Vec<Done>,
+    /// Checks whose mode was ordered at run time.
+    #[serde(default)]
+    pub switches: Vec<Switch>,
 }
 
 impl Status {
+    /// The component of a name: its address with or without the domain, its serial number, slot or interface.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&ComponentStatus> {
+        self.components.iter().find(|component| {
+            component
+                .identity
+                .names(&component.bdf)
+                .any(|known| known == name)
+        })
+    }
+
     /// The component at an address.
     #[must_use]
     pub fn component(&self, bdf: &str) -> Option<&ComponentStatus> {

@@ -269,6 +269,8 @@ impl Builder {
             components: Vec::new(),
             incidents: Vec::new(),
             transitions: Vec::new(),
+            orders: Vec::new(),
+            switches: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use nix::sys::time::TimeValLike;
 use super::Builder;
 use crate::facts::Kind;
 use crate::incident::incidents;
+use crate::operator::{Author, Done, Order, OrderError};
 use crate::probe::ProbeError;
 use crate::probe::text;
 use crate::time::Moment;
@@ -56,21 +57,16 @@ impl Shared {
     pub(crate) fn judge(&self, judge: impl FnOnce(&mut Engine) -> Vec<Transition>) {
         let mut inner = self.lock();
         let transitions = judge(&mut inner.engine);
-        for transition in transitions {
-            tracing::info!(
-                component = transition.component,
-                check = transition.check,
-                to = %transition.to,
-                reason = transition.reason,
-                "state changed"
-            );
-            inner
-                .subscribers
-                .retain(|subscriber| match subscriber.try_send(transition.clone()) {
-                    Ok(()) => true,
-                    Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-                });
-        }
+        inner.tell(transitions);
+    }
+
+    /// Does what somebody orders.
+    pub(crate) fn order(&self, author: &Author, order: Order) -> Result<Done, OrderError> {
+        let mut inner = self.lock();
+        let (done, transitions) = inner.engine.order(Moment::now(), author, order)?;
+        tell_order(&done);
+        inner.tell(transitions);
+        Ok(done)
     }
 
     /// Forgets a component in whose place something of another kind is now.
@@ -82,6 +78,9 @@ impl Shared {
     pub(crate) fn end_round(&self, discovery_error: Option<&ProbeError>) {
         let mut inner = self.lock();
         inner.base.agent.rounds += 1;
+        for done in inner.engine.expire(Moment::now()) {
+            tell_order(&done);
+        }
         inner.base.discovery_error = discovery_error.map(ToString::to_string);
         drop(inner);
         self.round_ended.notify_all();
@@ -137,6 +136,25 @@ impl Shared {
 }
 
 impl Inner {
+    /// Tells the journal and the subscribers what changed.
+    fn tell(&mut self, transitions: Vec<Transition>) {
+        for transition in transitions {
+            tracing::info!(
+                component = transition.component,
+                check = transition.check,
+                to = %transition.to,
+                reason = transition.reason,
+                shadow = transition.shadow,
+                "state changed"
+            );
+            self.subscribers
+                .retain(|subscriber| match subscriber.try_send(transition.clone()) {
+                    Ok(()) => true,
+                    Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+                });
+        }
+    }
+
     fn status(&self, usage: Usage) -> Status {
         let now = Moment::now();
         let mut status = self.base.clone();
@@ -146,8 +164,19 @@ impl Inner {
         status.components = self.engine.components(now);
         status.incidents = incidents(&status.components);
         status.transitions = self.engine.transitions().cloned().collect();
+        status.orders = self.engine.orders().cloned().collect();
+        status.switches = self.engine.switches().cloned().collect();
         status
     }
+}
+
+fn tell_order(done: &Done) {
+    tracing::info!(
+        author = done.author.as_ref().map(tracing::field::display),
+        order = ?done.order,
+        outcome = done.outcome,
+        "order"
+    );
 }
 
 /// What the agent itself uses.

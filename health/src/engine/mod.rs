@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::check::Settings;
 use crate::facts::{Class, FactKind, Facts, Kind};
-use crate::operator::{HOST, Hold};
+use crate::operator::{Done, HOST, Hold};
 use crate::probe::ProbeError;
 use crate::probe::target::Sample;
 use crate::status::ComponentStatus;
@@ -27,6 +27,8 @@ pub use saved::{RestoreError, Saved};
 
 /// Changes of state that are kept for the status document.
 const TRANSITIONS: usize = 128;
+/// Orders that are kept for it.
+const ORDERS: usize = 64;
 /// Cards that were taken out and whose past is kept, should they come back.
 const BENCHED: usize = 256;
 
@@ -35,6 +37,7 @@ pub struct Engine {
     settings: Settings,
     components: BTreeMap<(Kind, String), Component>,
     recent: VecDeque<Transition>,
+    orders: VecDeque<Done>,
     /// By component, or [`HOST`].
     holds: BTreeMap<String, Hold>,
     modes: Modes,
@@ -51,6 +54,7 @@ impl Engine {
             settings,
             components: BTreeMap::new(),
             recent: VecDeque::new(),
+            orders: VecDeque::new(),
             holds: BTreeMap::new(),
             modes: Modes::default(),
             benched: BTreeMap::new(),
@@ -182,6 +186,18 @@ impl Engine {
                 component.status(now, rules)
             })
             .collect()
+    }
+
+    fn record(&mut self, done: &Done) {
+        if self.orders.len() == ORDERS {
+            self.orders.pop_front();
+        }
+        self.orders.push_back(done.clone());
+    }
+
+    /// What was ordered lately, oldest first.
+    pub fn orders(&self) -> impl Iterator<Item = &Done> {
+        self.orders.iter()
     }
 
     /// The last changes of state, oldest first.

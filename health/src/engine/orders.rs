@@ -114,6 +114,7 @@ impl Engine {
             order,
             outcome,
         };
+        self.record(&done);
         Ok((done, transitions))
     }
 
@@ -126,9 +127,10 @@ impl Engine {
             .filter(|hold| hold.is_over(now))
             .cloned()
             .collect();
-        let ended = over.into_iter().map(|hold| {
+        let mut ended = Vec::new();
+        for hold in over {
             self.holds.remove(&hold.component);
-            Done {
+            let done = Done {
                 at_unix_ms: now.unix_ms,
                 author: None,
                 outcome: format!("its time is over; it was {hold}"),
@@ -136,9 +138,11 @@ impl Engine {
                     component: hold.component,
                     reason: None,
                 },
-            }
-        });
-        ended.collect()
+            };
+            self.record(&done);
+            ended.push(done);
+        }
+        ended
     }
 
     /// The holds that stand.
@@ -156,14 +160,10 @@ impl Engine {
         if name == HOST {
             return Ok(HOST.to_owned());
         }
-        let named = |component: &&Component| {
-            let identity = &component.identity;
-            let also = [&identity.serial, &identity.slot, &identity.interface];
-            component.bdf == name
-                || component.bdf.strip_prefix("0000:") == Some(name)
-                || also.into_iter().flatten().any(|other| other == name)
-        };
-        let found = self.components.values().find(named);
+        let found = self.components.values().find(|component| {
+            let mut names = component.identity.names(&component.bdf);
+            names.any(|known| known == name)
+        });
         found
             .map(|component| component.bdf.clone())
             .ok_or_else(|| OrderError::UnknownComponent {

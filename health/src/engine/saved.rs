@@ -9,10 +9,10 @@ use super::clock::Clock;
 use super::component::{Checked, Component};
 use super::episodes::Episodes;
 use super::judged::Judged;
-use super::{Engine, TRANSITIONS};
+use super::{Engine, ORDERS, TRANSITIONS};
 use crate::check::{Finding, PRESENCE, Settings};
 use crate::facts::{Identity, Kind};
-use crate::operator::{Hold, Switch};
+use crate::operator::{Done, Hold, Switch};
 use crate::time::Moment;
 use crate::verdict::{HealthState, Transition};
 
@@ -32,6 +32,7 @@ pub struct Saved {
     switches: BTreeMap<String, Switch>,
     benched: BTreeMap<String, Episodes>,
     transitions: Vec<Transition>,
+    orders: Vec<Done>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,6 +94,7 @@ impl Engine {
             switches: self.modes.switches.clone(),
             benched: self.benched.clone(),
             transitions: self.recent.iter().cloned().collect(),
+            orders: self.orders.iter().cloned().collect(),
         })
     }
 
@@ -119,6 +121,7 @@ impl Engine {
         engine.modes.switches = saved.switches;
         engine.benched = saved.benched;
         engine.recent = saved.transitions.into_iter().take(TRANSITIONS).collect();
+        engine.orders = saved.orders.into_iter().take(ORDERS).collect();
         for saved in saved.components {
             let key = (saved.kind, saved.bdf.clone());
             let component = saved.component(clock.moment(now), same_boot);
