@@ -70,6 +70,30 @@ pub(crate) enum Command {
     #[command(after_help = cmd::status::EXAMPLES)]
     Status(cmd::status::Args),
 
+    /// Say all that the health agent knows of one component, and why
+    #[command(after_help = cmd::explain::EXAMPLES)]
+    Explain(cmd::explain::Args),
+
+    /// Answer in one line and an exit code: for Nagios, and before and after jobs
+    #[command(after_help = cmd::check::EXAMPLES)]
+    Check(cmd::check::Args),
+
+    /// Let no new job start on a component while somebody works on it
+    #[command(after_help = cmd::order::HOLD)]
+    Hold(cmd::order::HoldArgs),
+
+    /// End a hold
+    #[command(after_help = cmd::order::RELEASE)]
+    Release(cmd::order::ReleaseArgs),
+
+    /// Drop what the health agent holds against a component
+    #[command(after_help = cmd::order::CLEAR)]
+    Clear(cmd::order::ClearArgs),
+
+    /// Switch one of the health agent's checks off, on, or to be without effect
+    #[command(after_help = cmd::order::SWITCH)]
+    Switch(cmd::order::SwitchArgs),
+
     /// Run the health agent in the foreground
     #[command(after_help = cmd::agent::EXAMPLES)]
     Agent(cmd::agent::Args),

@@ -42,7 +42,7 @@ pub mod time;
 pub mod verdict;
 
 pub use agent::{Agent, AgentHandle, Builder, socket_path};
-pub use check::Settings;
+pub use check::{Settings, clears};
 pub use config::Config;
 pub use engine::{Engine, RestoreError, Saved, rules};
 pub use error::{AgentError, WaitError};

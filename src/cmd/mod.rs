@@ -2,9 +2,12 @@
 
 pub(crate) mod agent;
 pub(crate) mod bind;
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod list;
+pub(crate) mod order;
 pub(crate) mod show;
 pub(crate) mod sim;
 pub(crate) mod status;
@@ -22,6 +25,12 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Bind(args) => bind::run_bind(&cli.root, args),
         Command::Unbind(args) => bind::run_unbind(&cli.root, args),
         Command::Status(args) => status::run(&cli.root, args),
+        Command::Explain(args) => explain::run(&cli.root, args),
+        Command::Check(args) => check::run(&cli.root, args),
+        Command::Hold(args) => order::hold(&cli.root, args),
+        Command::Release(args) => order::release(&cli.root, args),
+        Command::Clear(args) => order::clear(&cli.root, args),
+        Command::Switch(args) => order::switch(&cli.root, args),
         Command::Agent(args) => agent::run(&cli.root, args),
         Command::Sim { command } => sim::run(&cli.root, command),
         Command::Demo(args) => crate::demo::run(&cli.root, args),

@@ -1,28 +1,34 @@
 //! `auk status`: what the health agent says of its host.
 
+use std::cmp::Reverse;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use auk_health::Status;
 use auk_health::client::{self, ClientError};
+use auk_health::incident::Incident;
 use auk_health::status::ComponentStatus;
-use auk_health::verdict::{Admit, HealthState, Verdict};
+use auk_health::verdict::{Action, Admit, HealthState, Verdict};
 
 use crate::failure::{self, FOUND_WRONG};
-use crate::output::{self, Cell, Fields, Grid, Screen, Tone, span};
+use crate::output::{self, Cell, Fields, Grid, Screen, Tone, short_span, span};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   auk status
+  auk status --watch
   auk status --root /tmp/host --all
   auk status --json | jq '.components[] | select(.state != \"healthy\")'
 
-The exit code is 0 only when every component is healthy; one that cannot be seen is not,
-and neither is a host without any.";
+The worst comes first. The exit code is 0 only when every component is healthy; one that cannot be seen is
+not, and neither is a host without any. `auk explain COMPONENT` says all that is known of one.";
 
 /// Longest wait for the agent's answer.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Between two looks of `--watch`; the agent looks once a second too.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -31,14 +37,44 @@ pub(crate) struct Args {
     #[arg(long)]
     all: bool,
 
-    /// Print the agent's document as JSON
+    /// Show it anew each second, until interrupted
+    #[arg(short, long)]
+    watch: bool,
+
+    /// Print the agent's document as JSON; with --watch one in a line each second
     #[arg(long)]
     json: bool,
 }
 
 /// Asks the agent of the host below `root`.
 pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
-    let status = client::fetch_status(root, DEADLINE).map_err(|error| match error {
+    if args.watch {
+        return watch(root, args);
+    }
+    let status = fetch(root)?;
+    if args.json {
+        output::print_json(&status)?;
+    } else {
+        output::print(&text(&status, args.all, Screen::stdout()))?;
+        if let Some(remark) = remark(root, &status) {
+            output::note(&remark);
+        }
+    }
+    Ok(if is_well(&status) {
+        ExitCode::SUCCESS
+    } else {
+        FOUND_WRONG.into()
+    })
+}
+
+/// The agent's status, or what to do to have one.
+pub(super) fn fetch(root: &Path) -> anyhow::Result<Status> {
+    client::fetch_status(root, DEADLINE).map_err(|error| with_advice(root, error))
+}
+
+/// What to do when the agent does not answer.
+pub(super) fn with_advice(root: &Path, error: ClientError) -> anyhow::Error {
+    match error {
         ClientError::NoAgent { .. } => failure::with_hint(
             error,
             format!(
@@ -47,27 +83,43 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
             ),
         ),
         error => error.into(),
-    })?;
-    if args.json {
-        output::print_json(&status)?;
-    } else {
-        output::print(&text(&status, args.all, Screen::stdout()))?;
-        if status.agent.rounds == 0 {
-            output::note("the agent has only just started and has not seen all devices yet");
-        } else if let Some(error) = &status.discovery_error {
-            output::note(&format!("the agent could not list the devices: {error}"));
-        } else if status.components.is_empty() {
-            output::note(&format!(
-                "the agent sees no accelerators or NICs below {}",
-                root.display()
-            ));
-        }
     }
-    Ok(if is_well(&status) {
-        ExitCode::SUCCESS
-    } else {
-        FOUND_WRONG.into()
-    })
+}
+
+/// Shows it until somebody has seen enough. An agent that goes is said, and waited for.
+fn watch(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
+    loop {
+        let screen = Screen::stdout();
+        let status = client::fetch_status(root, DEADLINE);
+        match (&status, args.json) {
+            (Ok(status), true) => output::print_json_line(status)?,
+            (Err(error), true) => output::note(&error.to_string()),
+            (Ok(status), false) => {
+                let mut text = text(status, args.all, screen);
+                if let Some(remark) = remark(root, status) {
+                    text.push_str(&format!("note: {remark}\n"));
+                }
+                output::print(&screen.repaint(&text))?;
+            }
+            (Err(error), false) => output::print(&screen.repaint(&format!("{error}\n")))?,
+        }
+        thread::sleep(WATCH);
+    }
+}
+
+/// What the table does not show.
+fn remark(root: &Path, status: &Status) -> Option<String> {
+    if status.agent.rounds == 0 {
+        return Some("the agent has only just started and has not seen all devices yet".to_owned());
+    }
+    if let Some(error) = &status.discovery_error {
+        return Some(format!("the agent could not list the devices: {error}"));
+    }
+    let root = root.display();
+    status
+        .components
+        .is_empty()
+        .then(|| format!("the agent sees no accelerators or NICs below {root}"))
 }
 
 /// Every component was looked at and is healthy, and the list of them is complete. A host that
@@ -81,53 +133,127 @@ fn is_well(status: &Status) -> bool {
 }
 
 fn text(status: &Status, all: bool, screen: Screen) -> String {
+    if status.components.is_empty() {
+        return String::new();
+    }
     let mut grid = Grid::new(&[
-        "ADDRESS", "KIND", "STATE", "FOR", "NEW JOBS", "ACTION", "SEEN", "HELD BY",
+        "COMPONENT",
+        "STATE",
+        "FOR",
+        "NEW JOBS",
+        "TO DO",
+        "SEEN",
+        "USED BY",
     ]);
-    for component in &status.components {
+    let mut components: Vec<_> = status.components.iter().collect();
+    components.sort_by_key(|component| {
+        let refused = component.admission.answer != Admit::Yes;
+        (Reverse(component.state), Reverse(refused))
+    });
+    for component in &components {
         grid.push(row(status, component));
     }
-    let mut text = if status.components.is_empty() {
-        String::new()
-    } else {
-        grid.render(screen)
-    };
-    for component in &status.components {
-        let told = component
-            .verdicts
-            .iter()
-            .filter(|verdict| all || (verdict.counts && verdict.state != HealthState::Healthy));
-        for verdict in told {
+    let mut text = format!("{}\n\n", summary(status).render(screen));
+    text.push_str(&grid.render(screen));
+    for incident in &status.incidents {
+        text.push('\n');
+        text.push_str(&told(status, incident, screen));
+    }
+    for component in components {
+        for verdict in &component.verdicts {
+            let unseen = verdict.counts
+                && verdict.state == HealthState::Unobservable
+                && component.state == HealthState::Unobservable;
+            let told = component.state >= HealthState::Degraded
+                && verdict.counts
+                && verdict.state >= HealthState::Degraded;
+            if unseen || (all && !told) {
+                text.push('\n');
+                text.push_str(&explained(status, component, verdict).render(screen));
+            }
+        }
+        let waits = component.admission.answer == Admit::Hold && component.hold.is_none();
+        if waits && component.state != HealthState::Unobservable {
             text.push('\n');
-            text.push_str(&explained(status, component, verdict).render(screen));
+            let mut fields = Fields::new(&format!("{} takes no new job now", component.bdf));
+            fields.push("why", &component.admission.reason);
+            text.push_str(&fields.render(screen));
+        }
+        if let Some(hold) = &component.hold {
+            text.push('\n');
+            let mut fields = Fields::new(&format!("{} is held", component.bdf));
+            fields.push("by", hold.author.to_string());
+            fields.push("why", &hold.reason);
+            fields.push("until", until(status, hold.until_unix_ms));
+            text.push_str(&fields.render(screen));
         }
     }
+    for switch in &status.switches {
+        text.push('\n');
+        let heading = format!("check {} is {}", switch.check, switch.mode);
+        let mut fields = Fields::new(&heading);
+        fields.push("by", switch.author.to_string());
+        fields.push("why", &switch.reason);
+        text.push_str(&fields.render(screen));
+    }
     text
+}
+
+/// How a hold ends.
+pub(super) fn until(status: &Status, until_unix_ms: Option<u64>) -> String {
+    match until_unix_ms {
+        Some(until) => {
+            let left = Duration::from_millis(until.saturating_sub(status.at_unix_ms));
+            format!("it ends by itself in {}", span(left))
+        }
+        None => "somebody releases it (`auk release`)".to_owned(),
+    }
+}
+
+/// The first line: how many are how, and whether jobs can start.
+fn summary(status: &Status) -> Cell {
+    let total = status.components.len();
+    let count = |state| {
+        let components = status.components.iter();
+        components
+            .filter(|component| component.state == state)
+            .count()
+    };
+    let refusing = status
+        .components
+        .iter()
+        .filter(|component| component.admission.answer != Admit::Yes)
+        .count();
+    let mut parts = Vec::new();
+    for state in HealthState::ALL.into_iter().rev() {
+        match count(state) {
+            0 => {}
+            some if some == total => parts.push(format!("all {total} {state}")),
+            some => parts.push(format!("{some} {state}")),
+        }
+    }
+    let jobs = match refusing {
+        0 => "new jobs may start on all".to_owned(),
+        all if all == total => "no new jobs on any".to_owned(),
+        some => format!("no new jobs on {some} of {total}"),
+    };
+    let worst = status.components.iter().map(|component| component.state);
+    let tone = tone(worst.max().unwrap_or(HealthState::Unobservable));
+    Cell::new(format!("{}; {jobs}", parts.join(", ")), tone)
 }
 
 fn row(status: &Status, component: &ComponentStatus) -> Vec<Cell> {
     let admit = component.admission.answer;
     vec![
         component.bdf.as_str().into(),
-        component.kind.name().into(),
         Cell::new(component.state.name(), tone(component.state)),
-        lasting(status, component.since_unix_ms).into(),
-        Cell::new(
-            admit.name(),
-            match admit {
-                Admit::Yes => Tone::Good,
-                Admit::No => Tone::Bad,
-                Admit::Hold => Tone::Doubtful,
-            },
-        ),
-        component.action.name().into(),
-        component
-            .sample_age_ms
-            .map_or_else(
-                || "never".to_owned(),
-                |age| format!("{} ago", span(Duration::from_millis(age))),
-            )
-            .into(),
+        short_span(since(status, component.since_unix_ms)).into(),
+        Cell::new(admit.name(), admit_tone(admit)),
+        match component.action {
+            Action::None => "-".into(),
+            action => action.name().into(),
+        },
+        seen(component).into(),
         component
             .holder
             .as_ref()
@@ -139,7 +265,16 @@ fn row(status: &Status, component: &ComponentStatus) -> Vec<Cell> {
     ]
 }
 
-const fn tone(state: HealthState) -> Tone {
+/// How long ago it was seen; a second or two is now.
+fn seen(component: &ComponentStatus) -> String {
+    match component.sample_age_ms {
+        None => "never".to_owned(),
+        Some(0..3000) => "now".to_owned(),
+        Some(age) => format!("{} ago", short_span(Duration::from_millis(age))),
+    }
+}
+
+pub(super) const fn tone(state: HealthState) -> Tone {
     match state {
         HealthState::Healthy => Tone::Good,
         HealthState::Degraded | HealthState::Unobservable => Tone::Doubtful,
@@ -147,13 +282,54 @@ const fn tone(state: HealthState) -> Tone {
     }
 }
 
+pub(super) const fn admit_tone(admit: Admit) -> Tone {
+    match admit {
+        Admit::Yes => Tone::Good,
+        Admit::No => Tone::Bad,
+        Admit::Hold => Tone::Doubtful,
+    }
+}
+
+/// One thing that is wrong, with what it rests on.
+fn told(status: &Status, incident: &Incident, screen: Screen) -> String {
+    let mut text = String::new();
+    let many = incident.components.len() > 1 || incident.components[..] != [incident.cause.clone()];
+    if many {
+        let mut fields = Fields::new(&format!("{} is gone", incident.cause));
+        fields.push("takes along", incident.components.join(", "));
+        text.push_str(&fields.render(screen));
+    }
+    for address in &incident.components {
+        let Some(component) = status.component(address) else {
+            continue;
+        };
+        let ill = component
+            .verdicts
+            .iter()
+            .filter(|verdict| verdict.counts && verdict.state >= HealthState::Degraded);
+        for verdict in ill {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&explained(status, component, verdict).render(screen));
+        }
+    }
+    text
+}
+
 /// A verdict with what it rests on.
-fn explained(status: &Status, component: &ComponentStatus, verdict: &Verdict) -> Fields {
+pub(super) fn explained(status: &Status, component: &ComponentStatus, verdict: &Verdict) -> Fields {
     let mut fields = Fields::new(&format!("{} {}", component.bdf, verdict.check));
+    fill(&mut fields, status, verdict);
+    fields
+}
+
+/// What a verdict rests on, and what to do.
+pub(super) fn fill(fields: &mut Fields, status: &Status, verdict: &Verdict) {
     let state = format!(
         "{} for {}",
         verdict.state,
-        lasting(status, verdict.since_unix_ms)
+        span(since(status, verdict.since_unix_ms))
     );
     fields
         .push("state", Cell::new(state, tone(verdict.state)))
@@ -162,17 +338,26 @@ fn explained(status: &Status, component: &ComponentStatus, verdict: &Verdict) ->
         fields.push("evidence", evidence.to_string());
     }
     if let Some(stale) = &verdict.stale {
-        fields.push("stale", stale);
+        fields.push("stale", format!("as it was seen last; now {stale}"));
     }
-    fields.push("to do", verdict.action.name());
-    fields
+    fields.push("to do", advice(verdict.action));
+}
+
+/// An action in words.
+pub(super) const fn advice(action: Action) -> &'static str {
+    match action {
+        Action::None => "none: nothing",
+        Action::Watch => "watch: keep an eye on it, nothing has to happen now",
+        Action::Reset => "reset: restart its firmware and run its self-test",
+        Action::Drain => "drain: let no new job start and take those on it away",
+        Action::Reboot => "reboot: drain the host and restart it",
+        Action::Replace => "replace: drain it and take the card out",
+    }
 }
 
 /// How long it has been so when the status was made.
-fn lasting(status: &Status, unix_ms: u64) -> String {
-    span(Duration::from_millis(
-        status.at_unix_ms.saturating_sub(unix_ms),
-    ))
+pub(super) fn since(status: &Status, unix_ms: u64) -> Duration {
+    Duration::from_millis(status.at_unix_ms.saturating_sub(unix_ms))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use anyhow::Context;
 use serde::Serialize;
 
-pub(crate) use span::span;
+pub(crate) use span::{short_span, span};
 pub(crate) use style::Tone;
 pub(crate) use table::{Cell, Fields, Grid};
 
@@ -69,9 +69,11 @@ pub(crate) fn note(text: &str) {
     remark(&format!("note: {text}"));
 }
 
-/// How wide and colourful stdout is.
+/// How large and colourful stdout is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Screen {
+    /// Lines, of a terminal.
+    height: Option<usize>,
     /// Columns; `None` where lines may be of any length.
     width: Option<usize>,
     colored: bool,
@@ -86,6 +88,7 @@ impl Screen {
             .and_then(|text| text.trim().parse().ok())
             .filter(|columns| *columns > 0);
         Self {
+            height: terminal_height(),
             width: told.or_else(terminal_width),
             colored: style::stdout_is_colored(),
         }
@@ -93,6 +96,30 @@ impl Screen {
 }
 
 impl Screen {
+    /// A text in place of the one before: on a terminal from the top, without what does not fit below; else behind it.
+    pub(crate) fn repaint(self, text: &str) -> String {
+        let Some(height) = self.height else {
+            return format!("{text}\n");
+        };
+        // Cursor to the top, each line cleared to its end, the rest of the screen cleared: ECMA-48 CUP, EL, ED.
+        let mut painted = "\u{1b}[H".to_owned();
+        let lines = text.lines().count();
+        let fits = height.saturating_sub(1);
+        let shown = if lines > fits {
+            fits.saturating_sub(1)
+        } else {
+            lines
+        };
+        for line in text.lines().take(shown) {
+            painted.push_str(&format!("{line}\u{1b}[K\n"));
+        }
+        if shown < lines {
+            painted.push_str(&format!("... {} lines more\u{1b}[K\n", lines - shown));
+        }
+        painted.push_str("\u{1b}[J");
+        painted
+    }
+
     /// A text behind a name, wrapped so that it stays beside it.
     pub(crate) fn beside(self, name: &str, text: &str) -> String {
         let width = self
@@ -113,6 +140,12 @@ impl Screen {
 fn terminal_width() -> Option<usize> {
     let (width, _) = terminal_size::terminal_size_of(io::stdout())?;
     Some(usize::from(width.0)).filter(|columns| *columns > 0)
+}
+
+/// The lines of the terminal that stdout is.
+fn terminal_height() -> Option<usize> {
+    let (_, height) = terminal_size::terminal_size_of(io::stdout())?;
+    Some(usize::from(height.0)).filter(|lines| *lines > 1)
 }
 
 /// A text of another's, fit for a terminal: it must not move the cursor or change colours.

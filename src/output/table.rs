@@ -22,6 +22,13 @@ impl Cell {
     }
 }
 
+impl Cell {
+    /// The text alone, in its tone.
+    pub(crate) fn render(&self, screen: Screen) -> String {
+        self.tone.paint(&self.text, screen.colored)
+    }
+}
+
 impl<T: AsRef<str>> From<T> for Cell {
     fn from(text: T) -> Self {
         Self::new(text, Tone::Plain)
@@ -238,6 +245,7 @@ mod tests {
 
     fn screen(width: Option<usize>) -> Screen {
         Screen {
+            height: None,
             width,
             colored: false,
         }
@@ -275,6 +283,7 @@ mod tests {
     #[test]
     fn colours_do_not_count_as_width() {
         let colored = Screen {
+            height: None,
             width: Some(21),
             colored: true,
         };

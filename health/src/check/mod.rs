@@ -7,6 +7,7 @@ mod aer_correctable;
 mod aer_uncorrectable;
 mod carrier;
 mod carrier_flaps;
+mod clears;
 mod ecc_ce;
 mod ecc_ue;
 mod finding;
@@ -32,6 +33,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use clears::clears;
 pub use finding::Finding;
 pub use limits::Limits;
 

@@ -1,0 +1,22 @@
+//! What ends the trouble that a rule found, for people.
+
+/// What ends it.
+#[must_use]
+pub fn clears(check: &str) -> &'static str {
+    match check {
+        "presence" => "it answers three looks in a row",
+        "ecc_ue" => {
+            "its firmware is restarted and a self-test passes in that new life; time proves nothing"
+        }
+        "aer_uncorrectable" => {
+            "a fatal error: a new life with a passed self-test, of a NIC `auk clear`; a non-fatal one: nothing new for \
+             the clean time (10 min by default)"
+        }
+        "firmware_state" => "the firmware runs",
+        "heartbeat" => "it beats for 3 s",
+        "self_test" => "a self-test passes",
+        "repeat_offender" => "`auk clear`, by somebody who has looked at it; nothing else",
+        "carrier" => "the carrier is back",
+        _ => "nothing bad is seen for the clean time (10 min by default), or `auk clear`",
+    }
+}
