@@ -7,7 +7,9 @@ use std::fmt::Display;
 
 use auk_asic::ident::Model;
 use auk_asic::vitals::Vitals;
-use auk_driver::pci::{Bdf, ConfigSpace, Host, PciError, PciFunction};
+use auk_driver::pci::{
+    Bdf, ConfigSpace, Host, IommuGroup, PciError, PciFunction, VfioHolder, VfioHolders,
+};
 use auk_driver::{Holder, Lease};
 use serde::Serialize;
 
@@ -52,6 +54,12 @@ pub(crate) struct Seen {
     pub(crate) interfaces: Vec<String>,
     pub(crate) driver: Option<String>,
     pub(crate) iommu_group: Option<u32>,
+    /// The group with its members; `null` when there is none.
+    pub(crate) group: Option<Group>,
+    /// Its VFIO character device, below `/dev/vfio/devices`.
+    pub(crate) vfio_device: Option<String>,
+    /// How the kernel can reset it; `null` when the kernel does not say.
+    pub(crate) reset_methods: Option<Vec<String>>,
     pub(crate) numa_node: Option<u32>,
     pub(crate) power_state: Option<String>,
     pub(crate) link: Option<Link>,
@@ -60,7 +68,82 @@ pub(crate) struct Seen {
     pub(crate) vital_signs: Option<VitalSigns>,
     /// Who has it open; a chip that nobody has is `null`.
     pub(crate) held_by: Option<Holder>,
+    /// Processes that have it, or its group, open through the kernel's VFIO, as far as this user may see.
+    pub(crate) open_in: Vec<Process>,
     pub(crate) problems: Vec<String>,
+}
+
+/// An IOMMU group.
+#[derive(Debug, Serialize)]
+pub(crate) struct Group {
+    pub(crate) number: u32,
+    /// Whether VFIO can have it.
+    pub(crate) viable: bool,
+    /// VFIO made it up: no IOMMU guards the host's memory.
+    pub(crate) noiommu: bool,
+    pub(crate) members: Vec<Member>,
+}
+
+/// A device of an IOMMU group.
+#[derive(Debug, Serialize)]
+pub(crate) struct Member {
+    pub(crate) address: String,
+    pub(crate) driver: Option<String>,
+    pub(crate) bridge: bool,
+    /// Whether VFIO can have the group beside it.
+    pub(crate) viable: bool,
+}
+
+impl From<IommuGroup> for Group {
+    fn from(group: IommuGroup) -> Self {
+        Self {
+            number: group.number,
+            viable: group.is_viable(),
+            noiommu: group.is_noiommu,
+            members: group
+                .members
+                .into_iter()
+                .map(|member| Member {
+                    viable: member.is_viable(),
+                    address: member.name,
+                    driver: member.driver,
+                    bridge: member.is_bridge,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A process with a node of VFIO open.
+#[derive(Debug, Serialize)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) comm: String,
+    pub(crate) node: String,
+}
+
+impl From<&VfioHolder> for Process {
+    fn from(holder: &VfioHolder) -> Self {
+        Self {
+            pid: holder.pid,
+            comm: holder.comm.clone(),
+            node: holder.node.display().to_string(),
+        }
+    }
+}
+
+impl Seen {
+    /// Who has it: the lease's holder, and whoever else has it open.
+    pub(crate) fn owners(&self) -> Vec<String> {
+        let lease = self.held_by.iter().map(ToString::to_string);
+        let said = self.held_by.as_ref().map(|holder| holder.pid);
+        let others = self
+            .open_in
+            .iter()
+            .filter(|process| Some(process.pid) != said)
+            .map(|process| format!("process {} ({})", process.pid, process.comm));
+        lease.chain(others).collect()
+    }
 }
 
 /// The link, as the kernel words it.
@@ -184,7 +267,7 @@ pub(crate) fn devices(host: &Host) -> Result<Vec<PciFunction>, PciError> {
 }
 
 /// Looks at everything there is to see of a function.
-pub(crate) fn look(host: &Host, function: &PciFunction) -> Seen {
+pub(crate) fn look(host: &Host, function: &PciFunction, open: &VfioHolders) -> Seen {
     let mut problems = Problems {
         bdf: function.bdf(),
         told: Vec::new(),
@@ -219,6 +302,12 @@ pub(crate) fn look(host: &Host, function: &PciFunction) -> Seen {
             .unwrap_or_default(),
         driver: problems.note(function.driver()).flatten(),
         iommu_group: problems.note(function.iommu_group()).flatten(),
+        group: problems
+            .note(function.group_members())
+            .flatten()
+            .map(Group::from),
+        vfio_device: problems.note(function.vfio_device()).flatten(),
+        reset_methods: problems.note(function.reset_methods()).flatten(),
         numa_node: problems.note(function.numa_node()).flatten(),
         power_state: problems.note(function.power_state()),
         link: problems.note(link(function)).flatten(),
@@ -230,6 +319,7 @@ pub(crate) fn look(host: &Host, function: &PciFunction) -> Seen {
         bars: bars(problems.note(function.bar_sizes()).unwrap_or_default()),
         vital_signs: vitals.as_ref().map(VitalSigns::from),
         held_by: problems.note(Lease::holder(host, function.bdf())).flatten(),
+        open_in: open.of(function).map(Process::from).collect(),
         problems: problems.told,
     }
 }

@@ -4,6 +4,7 @@ mod cli_support;
 
 use auk_driver::pci::Host;
 use auk_driver::{Device, OpenOptions};
+use cli_support::tree::Tree;
 use cli_support::{SimHost, auk, auk_at, command, eventually, run};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -282,4 +283,57 @@ fn a_link_that_trained_down_shows_what_it_could_be() {
     });
     assert_eq!(chip["link"]["degraded"], true);
     assert!(host.auk(&["list"]).stdout.contains("x4 of 32.0 GT/s x8"));
+}
+
+#[test]
+fn a_group_is_shown_member_by_member() {
+    let tree = Tree::new();
+    tree.function("0000:01:00.0", "0x120000", "vfio-pci", 7);
+    tree.function("0000:01:00.1", "0x040300", "snd_hda_intel", 7);
+    let chip = auk_at(tree.root(), &["show", "01:00.0", "--json"]).json();
+    assert_eq!(chip["group"]["viable"], false);
+    assert_eq!(
+        chip["group"]["members"][1],
+        json!({"address": "0000:01:00.1", "driver": "snd_hda_intel", "bridge": false, "viable": false})
+    );
+    let text = auk_at(tree.root(), &["show", "01:00.0"]).stdout;
+    for part in [
+        "7, not viable",
+        "Members of IOMMU group 7",
+        "snd_hda_intel, which",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    assert!(
+        auk_at(tree.root(), &["list"])
+            .stdout
+            .contains("7 not viable")
+    );
+}
+
+#[test]
+fn a_chip_without_an_iommu_and_the_kernels_taint_are_shown() {
+    let tree = Tree::new();
+    tree.function("0000:01:00.0", "0x120000", "vfio-pci", 0);
+    tree.write("sys/kernel/iommu_groups/0/name", "vfio-noiommu\n");
+    tree.write("proc/sys/kernel/tainted", "64\n");
+    let text = auk_at(tree.root(), &["show", "01:00.0"]).stdout;
+    for part in ["NO IOMMU", "tainted by a user"] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    assert!(auk_at(tree.root(), &["list"]).stdout.contains("0 no IOMMU"));
+}
+
+#[test]
+fn a_process_that_has_a_chip_open_is_its_owner() {
+    let tree = Tree::new();
+    tree.function("0000:01:00.0", "0x120000", "vfio-pci", 7);
+    tree.has_open("/dev/vfio/7");
+    let chip = auk_at(tree.root(), &["show", "01:00.0", "--json"]).json();
+    assert_eq!(
+        chip["open_in"],
+        json!([{"pid": 4711, "comm": "train", "node": "/dev/vfio/7"}])
+    );
+    let text = auk_at(tree.root(), &["list"]).stdout;
+    assert!(text.contains("process 4711 (train)"), "{text}");
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use auk_driver::pci::Host;
+use auk_driver::pci::{Host, VfioHolders};
 use serde::Serialize;
 
 use crate::failure::FOUND_WRONG;
@@ -35,9 +35,10 @@ struct Document<'a> {
 /// Lists the devices below `root`.
 pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     let host = Host::at(root);
+    let open = VfioHolders::look(&host);
     let devices: Vec<Seen> = inventory::devices(&host)?
         .iter()
-        .map(|function| inventory::look(&host, function))
+        .map(|function| inventory::look(&host, function, &open))
         .collect();
     let wrong = devices.iter().any(|seen| !seen.problems.is_empty());
     if args.json {
@@ -61,10 +62,10 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
 
 fn table(devices: &[Seen]) -> Grid {
     let mut grid = Grid::new(&[
-        "ADDRESS", "MODEL", "STATE", "LINK", "NUMA", "DRIVER", "HELD BY",
+        "ADDRESS", "MODEL", "STATE", "LINK", "NUMA", "GROUP", "DRIVER", "HELD BY",
     ]);
     for seen in devices {
-        let holder = seen.held_by.as_ref().map(ToString::to_string);
+        let owners = seen.owners();
         grid.push(vec![
             seen.address.as_str().into(),
             model(seen).into(),
@@ -73,11 +74,27 @@ fn table(devices: &[Seen]) -> Grid {
             seen.numa_node
                 .map_or_else(|| "-".to_owned(), |node| node.to_string())
                 .into(),
+            group(seen),
             seen.driver.as_deref().unwrap_or("-").into(),
-            holder.as_deref().unwrap_or("-").into(),
+            match owners.is_empty() {
+                true => "-".into(),
+                false => owners.join(", ").into(),
+            },
         ]);
     }
     grid
+}
+
+/// Its IOMMU group, and what keeps VFIO from it or makes it unsafe.
+fn group(seen: &Seen) -> Cell {
+    match &seen.group {
+        None => "-".into(),
+        Some(group) if group.noiommu => Cell::new(format!("{} no IOMMU", group.number), Tone::Bad),
+        Some(group) if !group.viable && seen.kind == Kind::Accelerator => {
+            Cell::new(format!("{} not viable", group.number), Tone::Doubtful)
+        }
+        Some(group) => group.number.to_string().into(),
+    }
 }
 
 fn model(seen: &Seen) -> String {

@@ -16,18 +16,20 @@ pub struct GroupMember {
     pub name: String,
     /// The driver that has it.
     pub driver: Option<String>,
-    /// Whether it is a PCI bridge. Their drivers do no DMA of their own, so they stand in nobody's way.
+    /// Whether it is a PCI-to-PCI bridge: a port, or what is behind one.
     pub is_bridge: bool,
 }
 
 impl GroupMember {
     /// Whether VFIO can have the group beside this member: it has no driver, one of VFIO's, `pci-stub`, or it is a
-    /// bridge. Older kernels have that list (`vfio_dev_driver_allowed`), newer ones ask drivers for `driver_managed_dma`.
+    /// bridge of `pcieport`'s, which does no DMA. Since Linux 6.0 such drivers say so (`driver_managed_dma`); before, VFIO had a
+    /// list, and let any driver have bridges.
     #[must_use]
     pub fn is_viable(&self) -> bool {
         match self.driver.as_deref() {
             None | Some("pci-stub") => true,
-            Some(driver) => self.is_bridge || is_vfio_driver(driver),
+            Some("pcieport") => self.is_bridge,
+            Some(driver) => is_vfio_driver(driver),
         }
     }
 }
@@ -127,10 +129,10 @@ fn driver_of(device: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Base class of bridges, PCI Code and ID Assignment Specification 1.16, section 1.7. By class and not by header type, because the
-/// class is told without asking the device.
+/// Base class and subclass of PCI-to-PCI bridges, PCI Code and ID Assignment Specification 1.16, section 1.7. By class and not by
+/// header type, because the class is told without asking the device.
 fn is_bridge(device: &Path) -> bool {
-    std::fs::read_to_string(device.join("class")).is_ok_and(|class| class.starts_with("0x06"))
+    std::fs::read_to_string(device.join("class")).is_ok_and(|class| class.starts_with("0x0604"))
 }
 
 #[cfg(test)]
@@ -144,12 +146,14 @@ mod tests {
         tree.function("0000:01:00.1", "0x040300", Some("snd_hda_intel"), Some(7));
         tree.function("0000:00:01.0", "0x060400", Some("pcieport"), Some(7));
         tree.function("0000:01:00.2", "0x0c0330", None, Some(7));
+        tree.function("0000:00:1f.0", "0x060100", Some("lpc_ich"), Some(7));
         let group = tree.get("0000:01:00.0").group_members().unwrap().unwrap();
         let names: Vec<_> = group.members.iter().map(|m| m.name.as_str()).collect();
         assert_eq!(
             names,
             [
                 "0000:00:01.0",
+                "0000:00:1f.0",
                 "0000:01:00.0",
                 "0000:01:00.1",
                 "0000:01:00.2"
@@ -157,7 +161,7 @@ mod tests {
         );
         assert!(!group.is_viable() && !group.is_noiommu);
         let offenders: Vec<_> = group.offenders().map(|m| m.driver.as_deref()).collect();
-        assert_eq!(offenders, [Some("snd_hda_intel")]);
+        assert_eq!(offenders, [Some("lpc_ich"), Some("snd_hda_intel")]);
     }
 
     #[test]
@@ -165,7 +169,7 @@ mod tests {
         let tree = Tree::new();
         tree.function("0000:01:00.0", "0x120000", Some("mlx5-vfio-pci"), Some(7));
         tree.function("0000:01:00.1", "0x040300", Some("pci-stub"), Some(7));
-        tree.function("0000:00:01.0", "0x060400", Some("shpchp"), Some(7));
+        tree.function("0000:00:01.0", "0x060400", Some("pcieport"), Some(7));
         let group = tree.get("0000:01:00.0").group_members().unwrap().unwrap();
         assert!(group.is_viable(), "{group:?}");
     }

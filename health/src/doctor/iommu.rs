@@ -25,7 +25,7 @@ pub(super) fn examine(ground: &Ground) -> Vec<Finding> {
     let on = !units.is_empty() || groups > 0;
     vec![
         unit(ground, &units, groups),
-        grouped(groups),
+        grouped(groups, &units),
         command_line(ground, on),
     ]
 }
@@ -64,9 +64,12 @@ fn words(ground: &Ground) -> &'static str {
     }
 }
 
-fn grouped(groups: usize) -> Finding {
+fn grouped(groups: usize, units: &[String]) -> Finding {
     const EXPECTED: &str = "IOMMU groups, the unit in which VFIO hands devices out";
     match groups {
+        0 if !units.is_empty() => Finding::new(GROUPS, Level::Warn, "none yet", EXPECTED).mend(
+            "bind a device to VFIO: some IOMMUs' drivers make groups only when a driver asks",
+        ),
         0 => {
             Finding::new(GROUPS, Level::Fail, "none", EXPECTED).mend("turn the IOMMU on, as above")
         }

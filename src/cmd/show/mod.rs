@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use auk_driver::pci::{Bdf, Host, PciError, PciFunction};
+use auk_driver::pci::{Bdf, Host, PciError, PciFunction, VfioHolders};
 use serde::Serialize;
 
 use crate::failure::{self, FOUND_WRONG};
@@ -48,6 +48,8 @@ pub(crate) struct Args {
 struct Document {
     #[serde(flatten)]
     seen: Seen,
+    /// The kernel's taint, proc/sys/kernel/tainted; `null` when this tree has none.
+    kernel_taint: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     opened: Option<Opened>,
 }
@@ -61,13 +63,18 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         true => Some(open(&host, &function, args)?),
         false => None,
     };
-    let seen = inventory::look(&host, &function);
+    let seen = inventory::look(&host, &function, &VfioHolders::look(&host));
+    let taint = kernel_taint(&host);
     let wrong = !seen.problems.is_empty();
     if args.json {
-        output::print_json(&Document { seen, opened })?;
+        output::print_json(&Document {
+            seen,
+            kernel_taint: taint,
+            opened,
+        })?;
     } else {
         let screen = Screen::stdout();
-        let mut text = seen::sections(&seen);
+        let mut text = seen::sections(&seen, taint);
         if let Some(opened) = &opened {
             text.extend(opened.sections());
         }
@@ -82,6 +89,12 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// The kernel's taint, `Documentation/admin-guide/tainted-kernels.rst`.
+fn kernel_taint(host: &Host) -> Option<u64> {
+    let text = std::fs::read_to_string(host.root().join("proc/sys/kernel/tainted"));
+    text.ok()?.trim().parse().ok()
 }
 
 /// The function, or an error that says which there are.

@@ -5,13 +5,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use auk_driver::Holder;
 
 use crate::cmd::list;
-use crate::inventory::{Bar, Kind, Link, Seen, VitalSigns};
+use crate::inventory::{Bar, Group, Kind, Link, Member, Seen, VitalSigns};
 use crate::output::{Cell, Fields, Tone, span};
 
 const UNKNOWN: &str = "unknown";
 
-pub(super) fn sections(seen: &Seen) -> Vec<Fields> {
-    let mut sections = vec![identity(seen), place(seen)];
+/// `TAINT_USER`, bit 6 of `Documentation/admin-guide/tainted-kernels.rst`: among others VFIO sets it, when a device is opened without
+/// an IOMMU.
+const TAINT_USER: u64 = 1 << 6;
+
+pub(super) fn sections(seen: &Seen, taint: Option<u64>) -> Vec<Fields> {
+    let mut sections = vec![identity(seen), place(seen, taint)];
+    if let Some(group) = &seen.group {
+        sections.push(members(group));
+    }
     if let Some(found) = &seen.link {
         sections.push(link(found));
     }
@@ -47,17 +54,50 @@ fn identity(seen: &Seen) -> Fields {
     fields
 }
 
-fn place(seen: &Seen) -> Fields {
+fn place(seen: &Seen, taint: Option<u64>) -> Fields {
     let mut fields = Fields::new("Host");
     let number = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
     fields
         .push("driver", seen.driver.as_deref().unwrap_or("none"))
-        .push("IOMMU group", number(seen.iommu_group))
+        .push(
+            "IOMMU group",
+            seen.group
+                .as_ref()
+                .map_or_else(|| number(seen.iommu_group).into(), group),
+        )
         .push("NUMA node", number(seen.numa_node))
         .push(
             "power state",
             seen.power_state.as_deref().unwrap_or(UNKNOWN),
         );
+    if let Some(device) = &seen.vfio_device {
+        fields.push("VFIO device", format!("/dev/vfio/devices/{device}"));
+    }
+    if let Some(methods) = &seen.reset_methods {
+        let methods = match methods.is_empty() {
+            true => "none".to_owned(),
+            false => methods.join(" "),
+        };
+        fields.push("reset methods", methods);
+    }
+    if taint.is_some_and(|taint| taint & TAINT_USER != 0) {
+        fields.push(
+            "kernel",
+            Cell::new(
+                "tainted by a user, as by VFIO without an IOMMU",
+                Tone::Doubtful,
+            ),
+        );
+    }
+    for process in &seen.open_in {
+        fields.push(
+            "open in",
+            format!(
+                "process {} ({}), by {}",
+                process.pid, process.comm, process.node
+            ),
+        );
+    }
     if seen.kind == Kind::Accelerator {
         let held = match &seen.held_by {
             Some(holder) => held(holder),
@@ -66,6 +106,40 @@ fn place(seen: &Seen) -> Fields {
         fields.push("held by", held);
     }
     fields
+}
+
+/// The group, and whether VFIO can have it.
+fn group(group: &Group) -> Cell {
+    let number = group.number;
+    match (group.noiommu, group.viable) {
+        (true, _) => Cell::new(
+            format!("{number}, made up by VFIO: NO IOMMU guards the host's memory from it"),
+            Tone::Bad,
+        ),
+        (false, true) => format!("{number}, viable for VFIO").into(),
+        (false, false) => Cell::new(
+            format!("{number}, not viable for VFIO while a member has another driver"),
+            Tone::Doubtful,
+        ),
+    }
+}
+
+/// The devices that go with it, whoever gets it.
+fn members(group: &Group) -> Fields {
+    let mut fields = Fields::new(&format!("Members of IOMMU group {}", group.number));
+    for member in &group.members {
+        fields.push(&member.address, self::member(member));
+    }
+    fields
+}
+
+fn member(member: &Member) -> Cell {
+    let driver = member.driver.as_deref().unwrap_or("no driver");
+    let bridge = if member.bridge { ", a bridge" } else { "" };
+    match member.viable {
+        true => format!("{driver}{bridge}").into(),
+        false => Cell::new(format!("{driver}, which is not VFIO's"), Tone::Doubtful),
+    }
 }
 
 /// The holder, and since when, as far as it says.

@@ -144,7 +144,7 @@ fn bind_by(
             warnings,
         });
     }
-    if group::is_vfio_driver(driver) && function.iommu_group()?.is_none() && !noiommu(host) {
+    if group::is_vfio_driver(driver) && !may_have_group(host, function)? {
         return Err(BindError::NoIommu { bdf });
     }
     let older = match Record::read(host, function, before.as_deref()) {
@@ -279,8 +279,17 @@ fn is_ours(driver: &str) -> bool {
     group::is_vfio_driver(driver) || driver == "pci-stub"
 }
 
-/// Whether VFIO takes functions that no IOMMU guards: a parameter of its module.
-fn noiommu(host: &Host) -> bool {
-    let path = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
-    std::fs::read_to_string(host.root().join(path)).is_ok_and(|text| text.trim() == "Y")
+/// Whether VFIO can find the function in a group. Some IOMMUs' drivers give it one only when a driver asks (`virtio_iommu`), and VFIO
+/// makes one up in its no-IOMMU mode, a parameter of its module.
+fn may_have_group(host: &Host, function: &PciFunction) -> Result<bool, BindError> {
+    if function.iommu_group()?.is_some() {
+        return Ok(true);
+    }
+    let below = |path: &str| host.root().join(path);
+    let units = std::fs::read_dir(below("sys/class/iommu"));
+    let mode = std::fs::read_to_string(below(
+        "sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
+    ));
+    Ok(units.is_ok_and(|mut units| units.next().is_some())
+        || mode.is_ok_and(|mode| mode.trim() == "Y"))
 }

@@ -12,8 +12,12 @@ const EXPECTED: &str = "a group whose members are all VFIO's, without a driver, 
 
 pub(super) fn examine(of: &Accelerator<'_>) -> Finding {
     let Some(number) = linked(&of.directory.join("iommu_group")) else {
-        return Finding::new(CHECK, Level::Fail, "in none", EXPECTED)
-            .mend("turn the IOMMU on, as above");
+        return match of.ground.names("sys/class/iommu").is_empty() {
+            true => Finding::new(CHECK, Level::Fail, "in none", EXPECTED)
+                .mend("turn the IOMMU on, as above"),
+            false => Finding::new(CHECK, Level::Warn, "in none yet", EXPECTED)
+                .mend("bind it: some IOMMUs' drivers make groups only when a driver asks"),
+        };
     };
     let group = of.directory.join("iommu_group");
     // The name that VFIO gives to groups it makes up, `vfio_noiommu_group_alloc` in drivers/vfio/group.c.
@@ -74,17 +78,18 @@ impl Member {
     fn look(device: &Path) -> Self {
         Self {
             driver: linked(&device.join("driver")),
-            // Base class 06h, PCI Code and ID Assignment Specification 1.16, section 1.7.
+            // A PCI-to-PCI bridge, PCI Code and ID Assignment Specification 1.16, section 1.7.
             is_bridge: text::read(&device.join("class"))
-                .is_ok_and(|class| class.starts_with("0x06")),
+                .is_ok_and(|class| class.starts_with("0x0604")),
         }
     }
 
-    /// Whether VFIO can have the group beside it (`vfio_dev_driver_allowed`, and `driver_managed_dma` since 6.0).
+    /// Whether VFIO can have the group beside it: its driver is `driver_managed_dma`, as the kernel calls it since 6.0.
     fn is_viable(&self) -> bool {
         match self.driver.as_deref() {
             None | Some("pci-stub") => true,
-            Some(driver) => self.is_bridge || is_vfio(driver),
+            Some("pcieport") => self.is_bridge,
+            Some(driver) => is_vfio(driver),
         }
     }
 }
