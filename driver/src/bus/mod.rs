@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use auk_vfio_user::model::{IrqInfo, MmapArea, RegionInfo, RegionMmap};
 pub use error::BusError;
-pub use vfio::{Access, Vfio};
+pub use vfio::{Access, AffectedFunction, Owner, SpecialRegion, Vfio};
 
 use crate::deadline::Deadline;
 use crate::pci::{ConfigError, ConfigSpace};

@@ -285,9 +285,10 @@ impl SpaceInner {
         };
         for (index, Attached { target, .. }) in layout.targets.iter().enumerate() {
             if let Err(error) = map_for(&**target, &arena) {
-                let clean = layout.targets[..index]
-                    .iter()
-                    .all(|mapped| self.unmap_for(&*mapped.target, &arena));
+                let mut clean = true;
+                for mapped in &layout.targets[..index] {
+                    clean &= self.unmap_for(&*mapped.target, &arena);
+                }
                 if clean {
                     layout.iova.give(iova, bytes);
                 }

@@ -42,6 +42,17 @@ impl Vector {
         Ok(())
     }
 
+    /// Waits until it has fired, which it must have done once.
+    pub(crate) fn fires_once(&self) -> Result<()> {
+        if !self.fires_within(Deadline::after(PATIENCE))? {
+            bail!("no {} after {} s", self.name, PATIENCE.as_secs());
+        }
+        match self.take()? {
+            1 => Ok(()),
+            times => bail!("{} fired {times} times", self.name),
+        }
+    }
+
     /// That it has not fired, and does not for a while.
     pub(crate) fn is_quiet(&self) -> Result<()> {
         if self.fires_within(Deadline::after(LOOK))? {

@@ -107,12 +107,12 @@ impl Drop for Opened {
 }
 
 /// A function that vfio-pci has.
-struct Bound {
+pub(crate) struct Bound {
     address: String,
 }
 
 impl Bound {
-    fn new(address: String) -> Result<Self> {
+    pub(crate) fn new(address: String) -> Result<Self> {
         pci::bind_vfio(&address)?;
         Ok(Self { address })
     }

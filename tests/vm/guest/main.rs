@@ -3,6 +3,7 @@
 
 mod bare;
 mod chip;
+mod edu;
 mod eventfd;
 mod function;
 mod guest;
@@ -13,6 +14,7 @@ mod rdma;
 mod record;
 mod registry;
 mod tests;
+mod vfio;
 
 use std::process::ExitCode;
 

@@ -30,6 +30,8 @@ pub(crate) enum Extra {
     VirtioNet,
     /// A root port with nothing in it, to plug something in: `empty`.
     EmptyPort,
+    /// An `edu` and an `e1000e` as two functions of one slot, which share an IOMMU group.
+    SharedSlot,
 }
 
 /// A machine, and what is to run in it.
@@ -81,7 +83,17 @@ pub(crate) const BOOTS: &[Boot] = &[
         name: "chip",
         extras: &[Extra::Edu, Extra::Nvme, Extra::E1000e],
         modules: &["nvme", "e1000e"],
-        groups: &["discovery", "stock", "nvme", "e1000e", "outside", "chip"],
+        groups: &[
+            "discovery",
+            "stock",
+            "edu",
+            "nvme",
+            "e1000e",
+            "refused",
+            "vfio_chip",
+            "outside",
+            "chip",
+        ],
         short: true,
         ..PLAIN
     },
@@ -99,7 +111,20 @@ pub(crate) const BOOTS: &[Boot] = &[
     Boot {
         name: "eight",
         chips: 8,
-        groups: &["discovery", "space"],
+        groups: &["discovery", "space", "vfio_space"],
+        ..PLAIN
+    },
+    Boot {
+        name: "shared-group",
+        lines: LTS,
+        extras: &[Extra::SharedSlot],
+        modules: &["e1000e"],
+        groups: &["shared"],
+        ..PLAIN
+    },
+    Boot {
+        name: "dead",
+        groups: &["vfio_dead"],
         ..PLAIN
     },
     Boot {
@@ -123,7 +148,7 @@ pub(crate) const BOOTS: &[Boot] = &[
         modes: GROUP,
         iommu: Iommu::Amd,
         extras: &[Extra::Edu],
-        groups: &["discovery"],
+        groups: &["discovery", "edu", "vfio_chip"],
         ..PLAIN
     },
     Boot {
@@ -133,14 +158,14 @@ pub(crate) const BOOTS: &[Boot] = &[
         iommu: Iommu::Virtio,
         extras: &[Extra::Edu],
         modules: &["virtio_iommu"],
-        groups: &["discovery"],
+        groups: &["discovery", "edu", "vfio_chip"],
         ..PLAIN
     },
     Boot {
         name: "no-iommu",
         iommu: Iommu::None,
         extras: &[Extra::Edu],
-        groups: &["no_iommu"],
+        groups: &["no_iommu", "vfio_no_iommu"],
         ..PLAIN
     },
     Boot {

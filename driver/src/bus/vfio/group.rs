@@ -30,7 +30,8 @@ impl Group {
         unsafe_no_iommu: bool,
     ) -> Result<Arc<Self>, BusError> {
         let number = function.iommu_group()?.ok_or(BusError::NoIommu {
-            remedy: "turn it on in the firmware and on the kernel's command line (intel_iommu=on)",
+            remedy: "in no-IOMMU mode VFIO makes up a group when it is bound: set enable_unsafe_noiommu_mode=1 of the module vfio, \
+                     and bind it again",
         })?;
         let containers = containers(space);
         if let Some(group) = containers

@@ -66,19 +66,19 @@ fn check(function: &PciFunction, access: Access) -> Result<(), BusError> {
     if header_type & 0x7F != 0 && header_type != 0xFF {
         return Err(BusError::Bridge { bdf });
     }
-    let driver = function.driver()?;
-    // The drivers for devices that need their own (mlx5-vfio-pci) have it in their names; newer kernels show a directory too.
-    let bound = driver.as_deref().is_some_and(|name| name.contains("vfio"))
-        || function.vfio_device()?.is_some();
-    if !bound {
-        return Err(BusError::NotBound { bdf, driver });
-    }
     let group = function.group_members()?;
     if group.is_none_or(|group| group.is_noiommu) && access != Access::UnsafeNoIommu {
         return Err(BusError::NoIommu {
             remedy: "turn it on in the firmware and on the kernel's command line (intel_iommu=on), or open the function in no-IOMMU \
                      mode, which is unsafe",
         });
+    }
+    let driver = function.driver()?;
+    // The drivers for devices that need their own (mlx5-vfio-pci) have it in their names; newer kernels show a directory too.
+    let bound = driver.as_deref().is_some_and(|name| name.contains("vfio"))
+        || function.vfio_device()?.is_some();
+    if !bound {
+        return Err(BusError::NotBound { bdf, driver });
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod chip_death;
 mod chip_events;
 mod discovery;
 mod e1000e;
+mod edu;
 mod gone;
 mod huge;
 mod no_iommu;
@@ -13,8 +14,14 @@ mod nvme;
 mod outside;
 mod rdma;
 mod recordings;
+mod refused;
+mod shared;
 mod space;
 mod stock;
+mod vfio_chip;
+mod vfio_dead;
+mod vfio_no_iommu;
+mod vfio_space;
 
 use crate::registry::Test;
 
@@ -26,6 +33,7 @@ pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("chip_events", chip_events::TESTS),
     ("discovery", discovery::TESTS),
     ("e1000e", e1000e::TESTS),
+    ("edu", edu::TESTS),
     ("gone", gone::TESTS),
     ("huge", huge::TESTS),
     ("no_iommu", no_iommu::TESTS),
@@ -33,6 +41,12 @@ pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("outside", outside::TESTS),
     ("rdma", rdma::TESTS),
     ("recordings", recordings::TESTS),
+    ("refused", refused::TESTS),
+    ("shared", shared::TESTS),
     ("space", space::TESTS),
     ("stock", stock::TESTS),
+    ("vfio_chip", vfio_chip::TESTS),
+    ("vfio_dead", vfio_dead::TESTS),
+    ("vfio_no_iommu", vfio_no_iommu::TESTS),
+    ("vfio_space", vfio_space::TESTS),
 ];
