@@ -50,10 +50,11 @@ pub(super) fn open(
         // Ours must be closed for whoever else holds the node to be found.
         drop(device);
         return Err(match errno {
-            Errno::EBUSY => users::not_viable(Call::Bind, host, function),
-            // A device can be bound once at a time.
-            Errno::EINVAL => users::in_use(Call::Bind, host, function),
-            errno => Call::Bind.error(errno),
+            // A device can be bound once at a time, and its group have one owner.
+            Errno::EBUSY | Errno::EINVAL => users::in_use(Call::Bind, host, function),
+            // Also what is said when a driver of the kernel owns the group.
+            errno => users::in_the_way(Call::Bind, host, function)
+                .unwrap_or_else(|| Call::Bind.error(errno)),
         });
     }
     if let Some(ioas) = known {

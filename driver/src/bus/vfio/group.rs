@@ -47,7 +47,7 @@ impl Group {
             users::in_use(Call::OpenGroup, host, function)
         })?;
         if !is_viable(&fd)? {
-            return Err(users::not_viable(Call::GroupStatus, host, function));
+            return Err(users::in_use(Call::GroupStatus, host, function));
         }
         let joined = containers
             .iter()

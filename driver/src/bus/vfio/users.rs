@@ -4,36 +4,40 @@ use super::errno::Call;
 use crate::bus::BusError;
 use crate::pci::{Host, PciFunction, VfioHolders};
 
-/// The function, or its group, is open already.
+/// The function, or its group, is open already, or drivers of the kernel use members of the group.
 pub(super) fn in_use(call: Call, host: &Host, function: &PciFunction) -> BusError {
-    let holder = VfioHolders::look(host).of(function).next().map_or_else(
-        || {
-            "a process that this one cannot see (look as root, or outside of this container)"
-                .to_owned()
-        },
-        |holder| {
-            if holder.pid == std::process::id() {
-                "this process, through another DmaSpace (the functions of a group must share one)"
-                    .to_owned()
-            } else {
-                holder.to_string()
-            }
-        },
-    );
-    BusError::InUse {
+    in_the_way(call, host, function).unwrap_or_else(|| BusError::InUse {
         what: call.name().to_owned(),
-        holder,
-    }
+        holder: "a process that this one cannot see (look as root, or outside of this container)"
+            .to_owned(),
+    })
 }
 
-/// The kernel does not give out the function's group: drivers of its own use members of it, or else it is in use.
-pub(super) fn not_viable(call: Call, host: &Host, function: &PciFunction) -> BusError {
-    match function.group_members() {
-        Ok(Some(group)) if !group.is_viable() => BusError::GroupNotViable {
+/// As [`in_use`], if somebody is seen.
+pub(super) fn in_the_way(call: Call, host: &Host, function: &PciFunction) -> Option<BusError> {
+    // A group that cannot be read explains nothing, and the refusal itself is told all the same.
+    let group = function.group_members().ok()??;
+    if !group.is_viable() {
+        return Some(BusError::GroupNotViable {
             group: group.number,
             members: group.offenders().cloned().collect(),
-        },
-        Ok(_) => in_use(call, host, function),
-        Err(error) => error.into(),
+        });
     }
+    let holders = VfioHolders::look(host);
+    let members = group.members.iter().filter_map(|member| {
+        let bdf = member.name.parse().ok()?;
+        host.function(bdf).ok()
+    });
+    let holder = members
+        .filter_map(|member| holders.of(&member).next().cloned())
+        .next()?;
+    Some(BusError::InUse {
+        what: call.name().to_owned(),
+        holder: if holder.pid == std::process::id() {
+            "this process, through another DmaSpace (the functions of a group must share one)"
+                .to_owned()
+        } else {
+            holder.to_string()
+        },
+    })
 }
