@@ -24,13 +24,10 @@ pub(super) fn in_the_way(call: Call, host: &Host, function: &PciFunction) -> Opt
         });
     }
     let holders = VfioHolders::look(host);
-    let members = group.members.iter().filter_map(|member| {
-        let bdf = member.name.parse().ok()?;
-        host.function(bdf).ok()
-    });
-    let holder = members
-        .filter_map(|member| holders.of(&member).next().cloned())
-        .next()?;
+    let holder = group.members.iter().find_map(|member| {
+        let function = host.function(member.name.parse().ok()?).ok()?;
+        holders.of(&function).next().cloned()
+    })?;
     Some(BusError::InUse {
         what: call.name().to_owned(),
         holder: if holder.pid == std::process::id() {
