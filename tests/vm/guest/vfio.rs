@@ -80,7 +80,7 @@ impl KernelLog {
     pub(crate) fn from_now() -> Result<Self> {
         let mut file = File::options()
             .read(true)
-            .custom_flags(nix::libc::O_NONBLOCK)
+            .custom_flags(libc::O_NONBLOCK)
             .open("/dev/kmsg")?;
         file.seek(SeekFrom::End(0))?;
         Ok(Self(file))
@@ -105,7 +105,7 @@ impl KernelLog {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 // Records were lost; the next read goes on after them.
-                Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
                 Err(error) => return Err(error.into()),
             }
         }
