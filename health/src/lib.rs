@@ -32,6 +32,7 @@ pub mod doctor;
 mod engine;
 mod error;
 pub mod facts;
+pub mod hook;
 pub mod incident;
 pub mod operator;
 pub mod output;
