@@ -85,6 +85,13 @@ impl Guest {
         Ok(printed)
     }
 
+    /// Runs the `auk` command, and gives what it printed however it ended.
+    pub(crate) fn auk_whatever(&self, arguments: &[&str]) -> Result<String> {
+        let done = Command::new("/bin/auk").args(arguments).output();
+        let done = done.with_context(|| format!("starting auk {}", arguments.join(" ")))?;
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    }
+
     /// Looks until something is so.
     pub(crate) fn wait_for(
         &self,

@@ -143,6 +143,13 @@ pub(crate) const BOOTS: &[Boot] = &[
         ..PLAIN
     },
     Boot {
+        name: "agent",
+        lines: LTS,
+        modules: &["aer_inject"],
+        groups: &["agent"],
+        ..PLAIN
+    },
+    Boot {
         name: "amd-iommu",
         lines: LTS,
         modes: GROUP,

@@ -1,6 +1,7 @@
 //! The tests, a file a group. `host/boots.rs` says which boots run which groups.
 
 mod aer;
+mod agent;
 mod chip;
 mod chip_death;
 mod chip_events;
@@ -28,6 +29,7 @@ use crate::registry::Test;
 /// Name and tests of each group; a group's tests run in their order.
 pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("aer", aer::TESTS),
+    ("agent", agent::TESTS),
     ("chip", chip::TESTS),
     ("chip_death", chip_death::TESTS),
     ("chip_events", chip_events::TESTS),

@@ -1,0 +1,164 @@
+//! The health agent on a real kernel's sysfs.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use auk_vm::Fault;
+use serde_json::Value;
+
+use crate::guest::Guest;
+use crate::pci;
+use crate::registry::{Test, test};
+use crate::tests::aer::{COMPLETION_TIMEOUT, inject};
+
+pub(crate) const TESTS: &[Test] = &[
+    test("it_calls_a_chip_healthy", it_calls_a_chip_healthy).within(120),
+    test("it_sees_an_error_of_the_bus", it_sees_an_error_of_the_bus).within(120),
+    test("it_sees_a_narrow_link", it_sees_a_narrow_link).within(120),
+    test(
+        "it_sees_a_removal_and_the_return",
+        it_sees_a_removal_and_the_return,
+    )
+    .within(120),
+    test(
+        "it_sees_a_memory_error_while_a_job_has_the_chip",
+        it_sees_a_memory_error_while_a_job_has_the_chip,
+    )
+    .within(120),
+];
+
+/// A guest has only just booted, and is not to be let off for that; what is read every ten seconds is read every second.
+const CONFIG: &str = "[judgement]\nboot_grace = \"0 s\"\n";
+
+/// An agent, until it is dropped.
+struct Agent(Child);
+
+impl Agent {
+    fn start(guest: &Guest) -> Result<Self> {
+        fs::create_dir_all("/etc/auk")?;
+        fs::write("/etc/auk/agent.toml", CONFIG)?;
+        let log = fs::File::create("/run/agent.log")?;
+        let agent = Command::new("/bin/auk")
+            .arg("agent")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("starting auk agent")?;
+        let agent = Self(agent);
+        let chip = &guest.chips()?[0];
+        guest
+            .wait_for("the agent to call the chip healthy", || {
+                Ok(state(guest, chip)? == "healthy")
+            })
+            .with_context(agent_log)?;
+        Ok(agent)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn agent_log() -> String {
+    fs::read_to_string("/run/agent.log").unwrap_or_default()
+}
+
+/// What the agent says of a component; nothing while it does not know it.
+fn component(guest: &Guest, address: &str) -> Result<Value> {
+    // It answers with 1 while something is not well.
+    let Ok(status) = guest.auk_whatever(&["status", "--json"]) else {
+        return Ok(Value::Null);
+    };
+    let status: Value = serde_json::from_str(&status).unwrap_or_default();
+    let components = status["components"].as_array().cloned().unwrap_or_default();
+    Ok(components
+        .into_iter()
+        .find(|component| component["bdf"] == address)
+        .unwrap_or_default())
+}
+
+fn state(guest: &Guest, address: &str) -> Result<String> {
+    Ok(component(guest, address)?["state"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned())
+}
+
+/// Waits until a check of a component is in a state, and tells how long that took.
+fn see(guest: &Guest, address: &str, check: &str, wanted: &[&str]) -> Result<()> {
+    let started = Instant::now();
+    guest
+        .wait_for(&format!("{check} of {address} to be {wanted:?}"), || {
+            let component = component(guest, address)?;
+            let verdicts = component["verdicts"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            Ok(verdicts.iter().any(|verdict| {
+                verdict["check"] == check && wanted.iter().any(|state| verdict["state"] == *state)
+            }))
+        })
+        .with_context(agent_log)?;
+    println!(
+        "measured: {check} said so after {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn it_calls_a_chip_healthy(guest: &Guest) -> Result<()> {
+    let _agent = Agent::start(guest)?;
+    let chip = &guest.chips()?[0];
+    let found = component(guest, chip)?;
+    ensure!(
+        found["vitals"]["state"].is_string() && found["identity"]["serial"].is_string(),
+        "{found:#}"
+    );
+    Ok(())
+}
+
+fn it_sees_an_error_of_the_bus(guest: &Guest) -> Result<()> {
+    let _agent = Agent::start(guest)?;
+    let chip = &guest.chips()?[0];
+    inject(chip, COMPLETION_TIMEOUT, 0)?;
+    see(guest, chip, "aer_uncorrectable", &["degraded", "unhealthy"])
+}
+
+fn it_sees_a_narrow_link(guest: &Guest) -> Result<()> {
+    let _agent = Agent::start(guest)?;
+    let chip = &guest.chips()?[0];
+    guest.inject(0, Fault::Link { speed: 5, width: 4 })?;
+    let seen = see(guest, chip, "link", &["degraded"]);
+    guest.inject(0, Fault::Link { speed: 5, width: 8 })?;
+    seen
+}
+
+fn it_sees_a_removal_and_the_return(guest: &Guest) -> Result<()> {
+    let _agent = Agent::start(guest)?;
+    let chip = guest.chips()?[0].clone();
+    pci::set_attribute(&chip, "remove", "1")?;
+    see(guest, &chip, "presence", &["unhealthy"])?;
+    fs::write("/sys/bus/pci/rescan", "1")?;
+    see(guest, &chip, "presence", &["healthy"])
+}
+
+fn it_sees_a_memory_error_while_a_job_has_the_chip(guest: &Guest) -> Result<()> {
+    let _agent = Agent::start(guest)?;
+    let device = crate::chip::open(guest)?;
+    let chip = crate::chip::bound(guest, 0)?.to_string();
+    guest.inject(0, Fault::EccUncorrectable)?;
+    see(guest, &chip, "ecc_ue", &["unhealthy"])?;
+    let holder = component(guest, &chip)?["holder"]["pid"].as_u64();
+    ensure!(
+        holder == Some(u64::from(std::process::id())),
+        "the agent says that {holder:?} has the chip"
+    );
+    drop(device);
+    Ok(())
+}
