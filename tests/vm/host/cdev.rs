@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::geteuid;
@@ -88,7 +87,7 @@ fn unpack_build_root(line: Line, release: &str, root: &Path, apt: &Apt<'_>) -> R
 }
 
 fn build(release: &str, root: &Path) -> Result<()> {
-    // A mount namespace of its own: nothing stays mounted, however this ends.
+    // In namespaces of its own: nothing stays mounted and no process stays alive, however this ends.
     const INSIDE: &str = r#"
 set -e
 mount -t proc proc "$1/proc"
@@ -97,16 +96,10 @@ mount --bind /dev/null "$1/dev/null"
 exec chroot "$1" /bin/bash /build.sh "$2"
 "#;
     shell::run(
-        Command::new("unshare")
-            .args([
-                "--mount",
-                "--propagation",
-                "private",
-                "sh",
-                "-c",
-                INSIDE,
-                "sh",
-            ])
+        shell::tied_to_us("unshare")
+            .args(["--mount", "--propagation", "private"])
+            .args(["--pid", "--fork", "--kill-child"])
+            .args(["sh", "-c", INSIDE, "sh"])
             .arg(root)
             .arg(release)
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::apt::Apt;
 use crate::cache::Cache;
 use crate::machine::Machine;
+use crate::shell;
 
 /// How long the monitor may take to answer.
 const MONITOR: Duration = Duration::from_secs(30);
@@ -52,7 +53,7 @@ impl Qemu {
     /// It is run by the dynamic linker that it was built for, with libraries that are newer than this machine's.
     fn command(&self) -> Command {
         let in_root = |path: &str| self.root.join(path);
-        let mut command = Command::new(in_root("usr/lib64/ld-linux-x86-64.so.2"));
+        let mut command = shell::tied_to_us(in_root("usr/lib64/ld-linux-x86-64.so.2"));
         command
             .arg("--library-path")
             .arg(in_root("usr/lib/x86_64-linux-gnu"))

@@ -1,7 +1,5 @@
 //! What is told: a line a test, a table at the end, or JSON for machines.
 
-use std::collections::BTreeMap;
-
 use auk_vm::Outcome;
 use serde::Serialize;
 
@@ -18,7 +16,7 @@ pub(crate) struct Report {
 
 #[derive(Serialize)]
 struct Entry {
-    kernel: String,
+    kernel: &'static str,
     release: String,
     mode: &'static str,
     boot: &'static str,
@@ -34,7 +32,7 @@ struct Entry {
 /// Which boot a test ran in.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
-    pub(crate) kernel: &'a str,
+    pub(crate) kernel: &'static str,
     pub(crate) release: &'a str,
     pub(crate) mode: &'static str,
     pub(crate) boot: &'static str,
@@ -64,7 +62,7 @@ impl Report {
             Outcome::Skipped(why) => ("skipped", why),
         };
         let entry = Entry {
-            kernel: place.kernel.to_owned(),
+            kernel: place.kernel,
             release: place.release.to_owned(),
             mode: place.mode,
             boot: place.boot,
@@ -91,10 +89,16 @@ impl Report {
             println!("{}", serde_json::to_string_pretty(&self.tests)?);
             return Ok(());
         }
-        let mut counts = BTreeMap::<_, Count>::new();
+        let mut counts = Vec::<(_, Count)>::new();
         for entry in &self.tests {
-            let cell = (&entry.kernel, &entry.release, entry.boot, entry.mode);
-            let count = counts.entry(cell).or_default();
+            let row = (entry.kernel, &entry.release, entry.boot, entry.mode);
+            // The tests of a boot come one after the other.
+            if counts.last().is_none_or(|(last, _)| *last != row) {
+                counts.push((row, Count::default()));
+            }
+            let Some((_, count)) = counts.last_mut() else {
+                continue;
+            };
             match entry.outcome {
                 "passed" => count.passed += 1,
                 "failed" => count.failed += 1,

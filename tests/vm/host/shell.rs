@@ -1,5 +1,6 @@
 //! Running other programs.
 
+use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +23,13 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
         );
     }
     Ok(printed)
+}
+
+/// A command that the kernel ends when this process ends, however that happens.
+pub(crate) fn tied_to_us(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
 }
 
 /// Whether there is such a program.
