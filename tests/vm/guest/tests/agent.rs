@@ -48,7 +48,7 @@ impl Agent {
             .spawn()
             .context("starting auk agent")?;
         let agent = Self(agent);
-        let chip = &guest.chips()?[0];
+        let chip = &first(guest)?;
         guest
             .wait_for("the agent to call the chip healthy", || {
                 Ok(state(guest, chip)? == "healthy")
@@ -56,6 +56,14 @@ impl Agent {
             .with_context(agent_log)?;
         Ok(agent)
     }
+}
+
+fn first(guest: &Guest) -> Result<String> {
+    guest
+        .chips()?
+        .into_iter()
+        .next()
+        .context("there is no chip")
 }
 
 impl Drop for Agent {
@@ -114,7 +122,7 @@ fn see(guest: &Guest, address: &str, check: &str, wanted: &[&str]) -> Result<()>
 
 fn it_calls_a_chip_healthy(guest: &Guest) -> Result<()> {
     let _agent = Agent::start(guest)?;
-    let chip = &guest.chips()?[0];
+    let chip = &first(guest)?;
     let found = component(guest, chip)?;
     ensure!(
         found["vitals"]["state"].is_string() && found["identity"]["serial"].is_string(),
@@ -125,14 +133,14 @@ fn it_calls_a_chip_healthy(guest: &Guest) -> Result<()> {
 
 fn it_sees_an_error_of_the_bus(guest: &Guest) -> Result<()> {
     let _agent = Agent::start(guest)?;
-    let chip = &guest.chips()?[0];
+    let chip = &first(guest)?;
     inject(chip, COMPLETION_TIMEOUT, 0)?;
     see(guest, chip, "aer_uncorrectable", &["degraded", "unhealthy"])
 }
 
 fn it_sees_a_narrow_link(guest: &Guest) -> Result<()> {
     let _agent = Agent::start(guest)?;
-    let chip = &guest.chips()?[0];
+    let chip = &first(guest)?;
     guest.inject(0, Fault::Link { speed: 5, width: 4 })?;
     let seen = see(guest, chip, "link", &["degraded"]);
     guest.inject(0, Fault::Link { speed: 5, width: 8 })?;
@@ -141,10 +149,11 @@ fn it_sees_a_narrow_link(guest: &Guest) -> Result<()> {
 
 fn it_sees_a_removal_and_the_return(guest: &Guest) -> Result<()> {
     let _agent = Agent::start(guest)?;
-    let chip = guest.chips()?[0].clone();
+    let chip = first(guest)?;
     pci::set_attribute(&chip, "remove", "1")?;
-    see(guest, &chip, "presence", &["unhealthy"])?;
+    let gone = see(guest, &chip, "presence", &["unhealthy"]);
     fs::write("/sys/bus/pci/rescan", "1")?;
+    gone?;
     see(guest, &chip, "presence", &["healthy"])
 }
 
