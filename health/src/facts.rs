@@ -1,6 +1,6 @@
 //! What probes report: typed observations, each a value or why there is none. No judgement.
 //!
-//! A look reads the facts whose time has come, and no others. A new fact is a line in [`facts!`],
+//! A look reads the facts whose time has come, and no others. A new fact is a line in the macro `facts!`,
 //! its type, and a probe that reads it.
 
 use std::time::Duration;
