@@ -77,6 +77,34 @@ pub struct AgentStatus {
     pub cpu_seconds: f64,
     /// Resident memory of the whole process in bytes.
     pub resident_bytes: u64,
+    /// The processes or threads that read for it.
+    #[serde(default)]
+    pub readers: ReadersStatus,
+    /// How the config space of accelerators is read, beyond the first 64 bytes.
+    #[serde(default)]
+    pub config_access: ConfigAccessStatus,
+}
+
+/// Readers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadersStatus {
+    /// That serve.
+    pub serving: usize,
+    /// That hang in a read that does not end.
+    pub held: usize,
+    /// That were started so far.
+    pub started: u64,
+}
+
+/// Accelerators by how their config space is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigAccessStatus {
+    /// By descriptors of the agent's own, for which the kernel wants CAP_SYS_ADMIN.
+    pub direct: usize,
+    /// By descriptors from the opener.
+    pub opener: usize,
+    /// Not at all, or none has answered yet.
+    pub none: usize,
 }
 
 /// One component.

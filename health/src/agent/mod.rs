@@ -23,14 +23,17 @@ pub use socket::path as socket_path;
 use crate::check::Settings;
 use crate::output::http;
 use crate::probe::text;
+use crate::reader::ReaderCommand;
 use crate::time::Moment;
 use crate::{AgentError, Status};
-use round::Rounds;
+use round::{Cadence, Rounds};
 pub(crate) use shared::Shared;
 use socket::Sockets;
 
 /// The promise to see an uncorrectable error within two seconds needs a look each second.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// What the kernel counts is not lost between two looks, so ten seconds do, and cost a tenth.
+const SLOW: u32 = 10;
 /// Faster than this a look would begin before the last one's deadline.
 const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a look may take before the component counts as not seen.
@@ -43,6 +46,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub struct Builder {
     root: PathBuf,
     interval: Duration,
+    slow_interval: Option<Duration>,
+    reader_command: Option<ReaderCommand>,
     read_deadline: Duration,
     listen: Option<SocketAddr>,
     settings: Settings,
@@ -54,6 +59,8 @@ impl Builder {
         Self {
             root: root.to_owned(),
             interval: INTERVAL,
+            slow_interval: None,
+            reader_command: None,
             read_deadline: READ_DEADLINE,
             listen: None,
             settings: Settings::default(),
@@ -65,6 +72,22 @@ impl Builder {
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
+        self
+    }
+
+    /// Time between two looks at what the kernel counts or keeps: links, AER, ports; ten times that
+    /// of [`interval`](Self::interval) by default.
+    #[must_use]
+    pub fn slow_interval(mut self, interval: Duration) -> Self {
+        self.slow_interval = Some(interval);
+        self
+    }
+
+    /// The program whose processes read; it must end in [`run_reader`](crate::run_reader). Without
+    /// one, threads of this process read, and one that the kernel holds delays the end of it.
+    #[must_use]
+    pub fn reader_command(mut self, command: ReaderCommand) -> Self {
+        self.reader_command = Some(command);
         self
     }
 
@@ -217,7 +240,11 @@ async fn serve(
     }
     info!(root = %options.root.display(), interval = ?options.interval, "watching");
 
-    let mut rounds = Rounds::new(&options.root, options.read_deadline);
+    let slow = options
+        .slow_interval
+        .unwrap_or(options.interval.saturating_mul(SLOW));
+    let cadence = Cadence::new(options.interval, slow, options.read_deadline);
+    let mut rounds = Rounds::new(&options.root, cadence, options.reader_command.clone());
     let mut ticks = interval(options.interval);
     // After a pause of the whole machine one look is enough.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -244,7 +271,7 @@ async fn serve(
             Err(_) => info!("clients were still connected at the end"),
         }
     }
-    rounds.close().await;
+    rounds.close();
     info!("stopped");
     Ok(())
 }
@@ -264,6 +291,8 @@ impl Builder {
                 rounds: 0,
                 cpu_seconds: 0.0,
                 resident_bytes: 0,
+                readers: Default::default(),
+                config_access: Default::default(),
             },
             discovery_error: None,
             components: Vec::new(),

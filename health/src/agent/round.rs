@@ -1,372 +1,250 @@
-//! One round: list the host's devices, look at each, judge what came in time.
+//! One round: list the host's devices, look at each, judge what comes in time.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, timeout_at};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::shared::Shared;
-use crate::facts::Class;
+use crate::facts::{Class, Kind};
 use crate::probe::ProbeError;
-use crate::probe::discover::{Discovery, Found};
-use crate::probe::reader::Reader;
-use crate::probe::target::{Sample, Target};
+use crate::probe::discover::Found;
+use crate::probe::target::{ConfigAccess, Sample};
+use crate::reader::{Done, Job, Pool, ReaderCommand};
+use crate::status::ConfigAccessStatus;
 use crate::time::{Moment, millis};
 
 /// How long readers may take to end when the agent stops; one that the kernel holds is left.
-const CLOSE: Duration = Duration::from_millis(500);
+const CLOSE: Duration = Duration::from_millis(200);
+/// Readers are done within milliseconds as a rule. To wake for each of their answers would cost more
+/// than to judge it, so the agent looks again after a while, and then less and less often.
+const FIRST_PAUSE: Duration = Duration::from_millis(3);
+const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
-/// What a reader sends back. Each reader has at most one answer under way, which bounds the queue.
-enum Answer {
-    Listed(Result<Vec<Found>, ProbeError>),
-    Looked {
-        round: u64,
-        serial: u64,
-        sample: Box<Sample>,
-    },
+/// How often what is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cadence {
+    /// Rounds between two slow looks at a component.
+    pub(super) slow: u64,
+    /// How long a round may take.
+    pub(super) deadline: Duration,
 }
 
-/// The readers of a host.
+impl Cadence {
+    pub(super) fn new(fast: Duration, slow: Duration, deadline: Duration) -> Self {
+        let slow = millis(slow).div_ceil(millis(fast).max(1)).max(1);
+        Self { slow, deadline }
+    }
+}
+
+/// The components of a host and what reads them.
 pub(super) struct Rounds {
-    root: PathBuf,
-    deadline: Duration,
+    cadence: Cadence,
+    pool: Pool,
     round: u64,
-    /// Readers made so far: tells a component's reader from its former one.
-    serial: u64,
-    lister: Option<Watched>,
-    components: BTreeMap<String, Component>,
-    answers: UnboundedReceiver<Answer>,
-    sender: UnboundedSender<Answer>,
+    /// Components met so far: the next one's number.
+    next: u64,
+    by_address: BTreeMap<String, u64>,
+    components: BTreeMap<u64, Component>,
+    listing: Option<ProbeError>,
 }
 
 struct Component {
-    found: Found,
-    serial: u64,
-    /// Why there is none, when it could not be started.
-    reader: Result<Watched, ProbeError>,
-}
-
-/// A reader, and whether it still works on what it was asked last.
-struct Watched {
-    reader: Reader,
-    busy: bool,
-    asked: u64,
-}
-
-impl Watched {
-    fn new(reader: Reader) -> Self {
-        Self {
-            reader,
-            busy: false,
-            asked: 0,
-        }
-    }
-
-    /// Asks for a look, once a round: a late reader that was asked again while the host was listed
-    /// may have answered by now.
-    fn ask(&mut self, round: u64) {
-        if !self.busy && self.asked != round {
-            self.busy = self.reader.ask(round);
-            self.asked = round;
-        }
-    }
+    found: Arc<Found>,
+    bdf: Arc<str>,
+    /// Round of the next slow look.
+    slow: u64,
+    /// What the present round reads of it, until it is done.
+    asked: Option<Class>,
+    access: ConfigAccess,
 }
 
 impl Rounds {
-    pub(super) fn new(root: &Path, deadline: Duration) -> Self {
-        let (sender, answers) = unbounded_channel();
+    pub(super) fn new(root: &Path, cadence: Cadence, command: Option<ReaderCommand>) -> Self {
         Self {
-            root: root.to_owned(),
-            deadline,
+            pool: Pool::new(command, root, cadence.deadline),
+            cadence,
             round: 0,
-            serial: 0,
-            lister: None,
+            next: 0,
+            by_address: BTreeMap::new(),
             components: BTreeMap::new(),
-            answers,
-            sender,
+            listing: None,
         }
     }
 
-    /// Takes one look at everything; ends within two read deadlines.
+    /// Takes one look at everything; ends within the read deadline.
     pub(super) async fn run(&mut self, shared: &Shared) {
         self.round += 1;
-        let error = self.list(shared).await.err();
-        if let Some(error) = &error {
-            warn!(%error, "could not list the host's devices");
-        }
-        self.look(shared).await;
-        shared.end_round(error.as_ref());
-    }
-
-    /// Ends the readers. One that is held by the kernel is left to end by itself.
-    pub(super) async fn close(self) {
-        let readers = self
-            .components
-            .into_values()
-            .filter_map(|component| component.reader.ok());
-        let threads: Vec<JoinHandle<()>> = readers
-            .chain(self.lister)
-            .map(|watched| watched.reader.close())
-            .collect();
-        let deadline = Instant::now() + CLOSE;
-        for thread in threads {
-            while !thread.is_finished() && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            if !thread.is_finished() {
-                warn!("a reader is still held by a read; it ends when the read does");
-            } else if thread.join().is_err() {
-                warn!("a reader ended by a panic, which is a bug of the agent");
-            }
-        }
-    }
-
-    async fn list(&mut self, shared: &Shared) -> Result<(), ProbeError> {
-        if self.lister.is_none() {
-            let sender = self.sender.clone();
-            let mut discovery = Discovery::new(&self.root);
-            let reader = Reader::start("auk-list", move |_| {
-                // The receiver is gone only when the agent stops.
-                let _ = sender.send(Answer::Listed(discovery.list()));
-            });
-            let reader = reader.map_err(|error| no_reader(&error))?;
-            self.lister = Some(Watched::new(reader));
-        }
-        if let Some(lister) = &mut self.lister {
-            lister.ask(self.round);
-        }
-        let deadline = Instant::now() + self.deadline;
+        self.pool.begin();
+        self.pool.ask([Job::List]);
+        let known = self.components.keys().copied().collect();
+        self.look(known);
+        let mut pause = FIRST_PAUSE;
         loop {
-            match timeout_at(deadline, self.answers.recv()).await {
-                Ok(Some(Answer::Listed(listed))) => {
-                    if let Some(lister) = &mut self.lister {
-                        lister.busy = false;
-                    }
-                    self.adopt(shared, listed?);
-                    return Ok(());
-                }
-                Ok(Some(looked)) => self.take(shared, looked),
-                Ok(None) | Err(_) => {
-                    return Err(ProbeError::Late {
-                        deadline_ms: millis(self.deadline),
-                    });
-                }
+            for done in self.pool.collect() {
+                self.take(shared, done);
             }
+            if self.pool.is_idle() {
+                break;
+            }
+            let left = self.pool.time_left();
+            if left.is_zero() {
+                break;
+            }
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        for done in self.pool.give_up() {
+            self.take(shared, done);
+        }
+        shared.end_round(self.listing.as_ref(), self.pool.usage(), self.access());
     }
 
-    /// Starts readers for what is new; what is listed no more is looked at as before, and found
-    /// absent.
-    fn adopt(&mut self, shared: &Shared, listed: Vec<Found>) {
-        for found in listed {
-            match self.components.get(&found.bdf) {
-                Some(known) if known.found == found => continue,
-                Some(known) if known.found.kind != found.kind => {
-                    shared.forget(&found.bdf, known.found.kind);
-                }
-                _ => {}
-            }
-            self.serial += 1;
-            let serial = self.serial;
-            let mut target = Target::new(&self.root, found.clone());
-            let sender = self.sender.clone();
-            let reader = Reader::start(&found.bdf, move |round| {
-                let sample = Box::new(target.look(class_of(round, serial)));
-                // The receiver is gone only when the agent stops.
-                let _ = sender.send(Answer::Looked {
-                    round,
-                    serial,
-                    sample,
-                });
-            });
-            let reader = reader.map(Watched::new).map_err(|error| no_reader(&error));
-            self.components.insert(
-                found.bdf.clone(),
-                Component {
-                    found,
-                    serial,
-                    reader,
-                },
-            );
-        }
+    /// Ends the readers.
+    pub(super) fn close(self) {
+        self.pool.close(CLOSE);
     }
 
-    async fn look(&mut self, shared: &Shared) {
-        let round = self.round;
-        for component in self.components.values_mut() {
-            if let Ok(watched) = &mut component.reader {
-                watched.ask(round);
-            }
-        }
-        let deadline = Instant::now() + self.deadline;
-        while self.waits_for_some() {
-            match timeout_at(deadline, self.answers.recv()).await {
-                Ok(Some(answer)) => self.take(shared, answer),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        let late = ProbeError::Late {
-            deadline_ms: millis(self.deadline),
-        };
+    /// Accelerators by how their config space is read.
+    fn access(&self) -> ConfigAccessStatus {
+        let mut status = ConfigAccessStatus::default();
         for component in self.components.values() {
-            let error = match &component.reader {
-                Ok(watched) if watched.busy => &late,
-                Ok(_) => continue,
-                Err(error) => error,
-            };
-            let found = &component.found;
-            let class = class_of(round, component.serial);
-            shared.judge(|engine| engine.miss(&found.bdf, found.kind, Moment::now(), class, error));
+            if component.found.kind == Kind::Accelerator {
+                *match component.access {
+                    ConfigAccess::Direct => &mut status.direct,
+                    ConfigAccess::Opener => &mut status.opener,
+                    ConfigAccess::None => &mut status.none,
+                } += 1;
+            }
         }
+        status
     }
 
-    fn waits_for_some(&self) -> bool {
-        self.components
-            .values()
-            .any(|component| component.reader.as_ref().is_ok_and(|watched| watched.busy))
+    fn look(&mut self, ids: Vec<u64>) {
+        let mut jobs = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(component) = self.components.get_mut(&id) else {
+                continue;
+            };
+            let class = match self.round >= component.slow {
+                true => Class::Slow,
+                false => Class::Fast,
+            };
+            component.asked = Some(class);
+            jobs.push(Job::Look {
+                id,
+                class,
+                found: Arc::clone(&component.found),
+            });
+        }
+        self.pool.ask(jobs);
     }
 
-    /// Judges an answer, unless it is too old to say anything about now.
-    fn take(&mut self, shared: &Shared, answer: Answer) {
-        let (round, serial, sample) = match answer {
-            Answer::Looked {
-                round,
-                serial,
-                sample,
-            } => (round, serial, sample),
-            Answer::Listed(_) => {
-                // Too late for its round; the next listing is newer.
-                if let Some(lister) = &mut self.lister {
-                    lister.busy = false;
+    fn take(&mut self, shared: &Shared, done: Done) {
+        match done {
+            Done::Listed(Ok(listed)) => {
+                self.listing = None;
+                if let Some(listed) = listed {
+                    let new = self.adopt(shared, listed);
+                    self.look(new);
                 }
-                return;
             }
-        };
-        let Some(component) = self.components.get_mut(&*sample.bdf) else {
-            return;
-        };
-        if component.serial != serial {
-            return;
-        }
-        if let Ok(watched) = &mut component.reader {
-            watched.busy = false;
-            if round != self.round {
-                watched.ask(self.round);
-                return;
+            Done::Listed(Err(error)) | Done::Missed(Job::List, error) => {
+                if self.listing.as_ref() != Some(&error) {
+                    warn!(%error, "could not list the host's devices");
+                }
+                self.listing = Some(error);
             }
-        }
-        shared.judge(|engine| engine.observe(*sample));
-    }
-}
-
-/// What a round reads of a component: in the first everything, then now and then, and not of all
-/// components in the same round.
-fn class_of(round: u64, serial: u64) -> Class {
-    let each = Class::Slow.interval().as_secs() / Class::Fast.interval().as_secs();
-    match round <= 1 || (round + serial).is_multiple_of(each) {
-        true => Class::Slow,
-        false => Class::Fast,
-    }
-}
-
-fn no_reader(error: &std::io::Error) -> ProbeError {
-    ProbeError::NoReader {
-        errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Receiver, channel};
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-    use crate::Agent;
-    use crate::facts::{FactKind, Facts, Identity, Kind};
-
-    /// A reader whose looks last until the test lets them end.
-    fn held(rounds: &Rounds, serial: u64, release: Receiver<()>) -> Watched {
-        let sender = rounds.sender.clone();
-        let release = Mutex::new(release);
-        let work = move |round| {
-            // The other end goes when the test fails, and then nothing is to be held.
-            let _ = release.lock().map(|release| release.recv());
-            let error = ProbeError::NotFound {
-                path: "a file".to_owned(),
-            };
-            let facts = Facts::blind(Moment::now(), &[FactKind::Presence], &error);
-            let sample = Sample {
-                bdf: "0000:02:00.0".into(),
-                kind: Kind::Nic,
-                identity: Identity::default(),
+            Done::Looked {
+                id,
+                identity,
+                access,
                 facts,
-            };
-            let answer = Answer::Looked {
-                round,
-                serial,
-                sample: Box::new(sample),
-            };
-            let _ = sender.send(answer);
-        };
-        Watched::new(Reader::start("held", work).unwrap())
+            } => {
+                let next = self.next_slow(id);
+                let Some(component) = self.components.get_mut(&id) else {
+                    return;
+                };
+                if component.asked.take() == Some(Class::Slow) {
+                    component.slow = next;
+                }
+                component.say(access);
+                let sample = Sample {
+                    bdf: Arc::clone(&component.bdf),
+                    kind: component.found.kind,
+                    identity,
+                    facts: *facts,
+                };
+                shared.judge(|engine| engine.observe(sample));
+            }
+            Done::Missed(Job::Look { id, class, .. }, error) => {
+                let Some(component) = self.components.get_mut(&id) else {
+                    return;
+                };
+                component.asked = None;
+                let found = &component.found;
+                shared.judge(|engine| {
+                    engine.miss(&found.bdf, found.kind, Moment::now(), class, &error)
+                });
+            }
+        }
     }
 
-    #[test]
-    fn a_read_that_does_not_end_makes_its_component_unobservable_and_stops_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let shared = Arc::new(Shared::new(&Agent::builder(directory.path())));
-        let mut rounds = Rounds::new(directory.path(), Duration::from_millis(50));
-        let (release, released) = channel();
-        let found = Found {
-            bdf: "0000:02:00.0".to_owned(),
-            kind: Kind::Nic,
-            pci_id: "8086:1521".to_owned(),
-            interface: None,
-        };
-        let component = Component {
-            reader: Ok(held(&rounds, 1, released)),
-            serial: 1,
-            found,
-        };
-        rounds
-            .components
-            .insert("0000:02:00.0".to_owned(), component);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        let reason = || {
-            let status = shared.status();
-            let presence = status.components[0].verdict("presence").unwrap().clone();
-            presence.reason
-        };
-        runtime.block_on(async {
-            rounds.run(&shared).await;
-            assert!(
-                reason().contains("did not end within 50 ms"),
-                "{}",
-                reason()
-            );
-            rounds.run(&shared).await;
-            assert_eq!(shared.status().agent.rounds, 2);
-            // The late answer is not believed; the look after it is.
-            release.send(()).unwrap();
-            release.send(()).unwrap();
-            for _ in 0..100 {
-                rounds.run(&shared).await;
-                if reason().contains("does not exist") {
-                    break;
+    /// When a component that has just had a slow look is to have the next. The first ones come
+    /// spread out, so that not all of them have theirs in one round.
+    fn next_slow(&self, id: u64) -> u64 {
+        let slow = self.cadence.slow;
+        self.round + slow - (self.round + id) % slow
+    }
+
+    /// Takes in what is new; what is listed no more is looked at as before, and found absent.
+    fn adopt(&mut self, shared: &Shared, listed: Vec<Found>) -> Vec<u64> {
+        let mut new = Vec::new();
+        for found in listed {
+            if let Some(&known) = self.by_address.get(&found.bdf) {
+                let Some(former) = self.components.get(&known) else {
+                    continue;
+                };
+                if *former.found == found {
+                    continue;
                 }
-                let _ = release.send(());
+                if former.found.kind != found.kind {
+                    shared.forget(&found.bdf, former.found.kind);
+                }
+                self.components.remove(&known);
+                self.pool.forget(known);
             }
-            assert!(reason().contains("does not exist"), "{}", reason());
-            drop(release);
-            rounds.close().await;
-        });
+            self.next += 1;
+            let id = self.next;
+            self.by_address.insert(found.bdf.clone(), id);
+            let component = Component {
+                bdf: Arc::from(found.bdf.as_str()),
+                found: Arc::new(found),
+                slow: self.round,
+                asked: None,
+                access: ConfigAccess::None,
+            };
+            self.components.insert(id, component);
+            new.push(id);
+        }
+        new
+    }
+}
+
+impl Component {
+    /// Tells how its config space is read, when that changes.
+    fn say(&mut self, access: ConfigAccess) {
+        if self.access == access {
+            return;
+        }
+        self.access = access;
+        let bdf = &*self.bdf;
+        match access {
+            ConfigAccess::Direct => info!(bdf, "config space is read directly"),
+            ConfigAccess::Opener => info!(bdf, "config space is read through the opener"),
+            ConfigAccess::None => info!(bdf, "config space is not readable beyond 64 bytes"),
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::incident::incidents;
 use crate::operator::{Author, Done, Order, OrderError};
 use crate::probe::ProbeError;
 use crate::probe::text;
+use crate::status::{ConfigAccessStatus, ReadersStatus};
 use crate::time::Moment;
 use crate::verdict::Transition;
 use crate::{Engine, Status, WaitError};
@@ -75,12 +76,19 @@ impl Shared {
     }
 
     /// Marks the end of a round.
-    pub(crate) fn end_round(&self, discovery_error: Option<&ProbeError>) {
+    pub(crate) fn end_round(
+        &self,
+        discovery_error: Option<&ProbeError>,
+        readers: ReadersStatus,
+        config_access: ConfigAccessStatus,
+    ) {
         let mut inner = self.lock();
         inner.base.agent.rounds += 1;
         for done in inner.engine.expire(Moment::now()) {
             tell_order(&done);
         }
+        inner.base.agent.readers = readers;
+        inner.base.agent.config_access = config_access;
         inner.base.discovery_error = discovery_error.map(ToString::to_string);
         drop(inner);
         self.round_ended.notify_all();

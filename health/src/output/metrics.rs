@@ -337,6 +337,30 @@ fn agent(registry: &mut Registry, status: &Status) {
     failed.set(flag(status.discovery_error.is_some()));
     let help = "1 while the host's devices cannot be listed";
     registry.register("auk_agent_discovery_failed", help, failed);
+    let readers = Family::<Labels, Float>::default();
+    for (state, count) in [
+        ("serving", agent.readers.serving),
+        ("held", agent.readers.held),
+    ] {
+        let labels = vec![("state", state.to_owned())];
+        readers.get_or_create(&labels).set(count as f64);
+    }
+    let help = "Processes that read for the agent; held ones hang in a read that does not end";
+    registry.register("auk_agent_readers", help, readers);
+    let started = Counter::<u64>::default();
+    started.inc_by(agent.readers.started);
+    registry.register("auk_agent_readers_started", "Readers started", started);
+    let access = Family::<Labels, Float>::default();
+    for (way, count) in [
+        ("direct", agent.config_access.direct),
+        ("opener", agent.config_access.opener),
+        ("none", agent.config_access.none),
+    ] {
+        let labels = vec![("way", way.to_owned())];
+        access.get_or_create(&labels).set(count as f64);
+    }
+    let help = "Accelerators by how their config space is read beyond 64 bytes";
+    registry.register("auk_agent_config_access", help, access);
     let cpu = Counter::<f64, std::sync::atomic::AtomicU64>::default();
     cpu.inc_by(agent.cpu_seconds);
     registry.register(

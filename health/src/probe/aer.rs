@@ -1,7 +1,6 @@
 //! The kernel's AER counters: `aer_dev_correctable`, `aer_dev_nonfatal`, `aer_dev_fatal`.
 
-use std::path::Path;
-
+use super::directory::Directory;
 use super::{ProbeError, text};
 use crate::facts::Aer;
 
@@ -10,7 +9,7 @@ use crate::facts::Aer;
 ///
 /// # Errors
 /// When only some of the files are there or one does not hold its total.
-pub fn read(function: &Path) -> Result<Option<Aer>, ProbeError> {
+pub fn read(function: &Directory) -> Result<Option<Aer>, ProbeError> {
     let Some(correctable) =
         text::optional(total(function, "aer_dev_correctable", "TOTAL_ERR_COR"))?
     else {
@@ -23,11 +22,10 @@ pub fn read(function: &Path) -> Result<Option<Aer>, ProbeError> {
     }))
 }
 
-fn total(function: &Path, file: &str, line: &str) -> Result<u64, ProbeError> {
-    let path = function.join(file);
-    let contents = text::read(&path)?;
+fn total(function: &Directory, file: &str, line: &str) -> Result<u64, ProbeError> {
+    let contents = function.text(file)?;
     parse_total(&contents, line)
-        .ok_or_else(|| ProbeError::malformed(&path, &contents, "a line TOTAL_ERR_* and its count"))
+        .ok_or_else(|| function.malformed(file, &contents, "a line TOTAL_ERR_* and its count"))
 }
 
 /// The count on the line that begins with `name`.

@@ -6,23 +6,28 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use auk_asic::config::{SIZE, header};
+use nix::sys::statfs::{SYSFS_MAGIC, fstatfs};
 
 use super::ProbeError;
+use super::directory::Directory;
 
 /// Where extended capabilities begin, PCI Express Base Specification 6.0, section 7.6.
 const EXTENDED: u16 = 0x100;
 /// Extended capabilities are dword-aligned and do not overlap, so a longer list has a loop in it.
 const MOST_CAPABILITIES: usize = (SIZE - EXTENDED as usize) / 4;
 
-/// The config space of one function, opened for one look.
+/// The config space of one function, opened once: on sysfs a read of it fails with ENODEV when its
+/// device has left.
 #[derive(Debug)]
 pub struct ConfigSpace {
     file: File,
     path: PathBuf,
+    /// A plain file, which stays readable when it is removed.
+    plain: bool,
     dwords: Cell<u32>,
 }
 
@@ -32,19 +37,29 @@ impl ConfigSpace {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(function: &Path) -> Result<Self, ProbeError> {
-        let path = function.join("config");
-        let opened = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(&path);
-        match opened {
-            Ok(file) => Ok(Self {
-                file,
-                path,
-                dwords: Cell::new(0),
-            }),
-            Err(error) => Err(ProbeError::io(&path, &error)),
+        Self::open_in(&Directory::open(function)?)
+    }
+
+    /// As [`open`](Self::open), in a directory that is open already.
+    pub(crate) fn open_in(function: &Directory) -> Result<Self, ProbeError> {
+        let path = function.path().join("config");
+        Ok(Self::new(function.file("config")?, path))
+    }
+
+    /// Config space by a descriptor that somebody else has opened.
+    pub(crate) fn new(file: File, path: PathBuf) -> Self {
+        let plain = fstatfs(&file).is_ok_and(|system| system.filesystem_type() != SYSFS_MAGIC);
+        Self {
+            file,
+            path,
+            plain,
+            dwords: Cell::new(0),
         }
+    }
+
+    /// Whether it is a plain file that was removed or replaced.
+    pub(crate) fn is_left_over(&self) -> bool {
+        self.plain && self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
 
     /// The file.

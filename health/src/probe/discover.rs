@@ -6,12 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use auk_asic::ident::{Model, VENDOR};
+use serde::{Deserialize, Serialize};
 
+use super::directory::Directory;
 use super::{ProbeError, text};
 use crate::facts::Kind;
 
 /// A function worth watching.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// Address, as sysfs writes it.
     pub bdf: String,
@@ -68,11 +70,11 @@ struct Function {
 }
 
 impl Function {
-    fn read(directory: &Path) -> Result<Self, ProbeError> {
+    fn read(directory: &Directory) -> Result<Self, ProbeError> {
         Ok(Self {
-            vendor: text::hexadecimal(&directory.join("vendor"))?,
-            device: text::hexadecimal(&directory.join("device"))?,
-            is_virtual: directory.join("physfn").exists(),
+            vendor: directory.hexadecimal("vendor")?,
+            device: directory.hexadecimal("device")?,
+            is_virtual: directory.link("physfn")?.is_some(),
         })
     }
 
@@ -80,6 +82,17 @@ impl Function {
         self.vendor == u32::from(VENDOR)
             && u16::try_from(self.device).is_ok_and(|device| Model::parse(device).is_ok())
     }
+}
+
+/// Whether a function is an accelerator, or by its class a NIC: what the opener may open.
+///
+/// # Errors
+/// When its IDs or its class cannot be read.
+pub(crate) fn is_watched(function: &Directory) -> Result<bool, ProbeError> {
+    // PCI Code and ID Assignment Specification 1.15, section 1.3: network controllers.
+    const NETWORK: u32 = 0x02;
+    let ids = Function::read(function)?;
+    Ok(ids.is_accelerator() || function.hexadecimal("class")? >> 16 == NETWORK)
 }
 
 impl Discovery {
@@ -109,7 +122,9 @@ impl Discovery {
             let function = match self.known.get(&bdf) {
                 Some(function) => *function,
                 // A device may leave between the listing and this; the next list has it no more.
-                None => match Function::read(&directory.join(&bdf)) {
+                None => match Directory::open(&directory.join(&bdf))
+                    .and_then(|directory| Function::read(&directory))
+                {
                     Ok(function) => function,
                     Err(_) => continue,
                 },

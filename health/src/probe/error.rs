@@ -82,7 +82,20 @@ pub enum ProbeError {
         /// The deadline.
         deadline_ms: u64,
     },
-    /// No thread could be started to read it.
+    /// Too many readers hang already.
+    #[error(
+        "no reader is left: {held} hang in reads that do not end, and no more are started until some do"
+    )]
+    ReadersHeld {
+        /// How many hang.
+        held: usize,
+    },
+    /// The reader ended before it had read it.
+    #[error(
+        "the reader ended before it had read it, which is a bug of the agent or a lack of memory"
+    )]
+    ReaderLost,
+    /// No reader could be started.
     #[error("no reader could be started: {errno}")]
     NoReader {
         /// The kernel's reason.
@@ -95,7 +108,12 @@ impl ProbeError {
     /// The error for a failed system call on a file.
     #[must_use]
     pub fn io(path: &Path, error: &io::Error) -> Self {
-        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+        Self::from_errno(path, Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+    }
+
+    /// The error for a failed system call on a file, by its number.
+    #[must_use]
+    pub fn from_errno(path: &Path, errno: Errno) -> Self {
         let path = path.display().to_string();
         match errno {
             // ENODEV: the descriptor outlived its device.

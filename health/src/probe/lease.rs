@@ -4,7 +4,7 @@
 //! could make a job's open fail, so the agent looks it up in `/proc/locks` instead.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -16,18 +16,31 @@ const LOCKS_LIMIT: u64 = 1 << 20;
 /// Room for what the list holds as a rule.
 const LOCKS_ROOM: usize = 64 << 10;
 
+/// The kernel's list of locks, read when the first lease of a round is looked up.
+#[derive(Debug, Default)]
+pub(crate) struct Locks {
+    list: Option<String>,
+}
+
+impl Locks {
+    fn list(&mut self) -> io::Result<&str> {
+        if self.list.is_none() {
+            // The kernel gives the list piece by piece; a piece of a page or more leaves out none while others come and go.
+            let mut list = String::with_capacity(LOCKS_ROOM);
+            fs::File::open("/proc/locks")?
+                .take(LOCKS_LIMIT)
+                .read_to_string(&mut list)?;
+            self.list = Some(list);
+        }
+        Ok(self.list.as_deref().unwrap_or_default())
+    }
+}
+
 /// The holder of a lease; `None` when it is free or that cannot be told.
-pub(crate) fn holder(lease: &Path) -> Option<Holder> {
+pub(crate) fn holder(lease: &Path, locks: &mut Locks) -> Option<Holder> {
     let inode = fs::metadata(lease).ok()?.ino();
     let mut holder: Holder = serde_json::from_str(&text::read(lease).ok()?).ok()?;
-    // The kernel gives the list piece by piece; a piece of a page or more leaves out none while others come and go.
-    let mut locks = String::with_capacity(LOCKS_ROOM);
-    fs::File::open("/proc/locks")
-        .ok()?
-        .take(LOCKS_LIMIT)
-        .read_to_string(&mut locks)
-        .ok()?;
-    if !is_locked(&locks, inode, holder.pid) {
+    if !is_locked(locks.list().ok()?, inode, holder.pid) {
         return None;
     }
     holder.cgroup = text::read(Path::new(&format!("/proc/{}/cgroup", holder.pid)))

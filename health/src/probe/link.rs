@@ -1,7 +1,6 @@
 //! The PCIe link: `current_link_speed`, `current_link_width` and their `max_` twins.
 
-use std::path::Path;
-
+use super::directory::Directory;
 use super::{ProbeError, text};
 use crate::facts::{Link, LinkRate};
 
@@ -10,7 +9,7 @@ use crate::facts::{Link, LinkRate};
 ///
 /// # Errors
 /// When a file is missing or holds what no kernel writes.
-pub fn read(function: &Path, upstream: Option<&Path>) -> Result<Link, ProbeError> {
+pub fn read(function: &Directory, upstream: Option<&Directory>) -> Result<Link, ProbeError> {
     let current = rate(function, "current_link_speed", "current_link_width")?;
     let own = rate(function, "max_link_speed", "max_link_width")?;
     let port = match upstream {
@@ -27,16 +26,14 @@ pub fn read(function: &Path, upstream: Option<&Path>) -> Result<Link, ProbeError
     Ok(Link { current, max })
 }
 
-fn rate(function: &Path, speed: &str, width: &str) -> Result<Option<LinkRate>, ProbeError> {
-    let path = function.join(speed);
-    let contents = text::read(&path)?;
+fn rate(function: &Directory, speed: &str, width: &str) -> Result<Option<LinkRate>, ProbeError> {
+    let contents = function.text(speed)?;
     let speed = parse_speed(&contents).ok_or_else(|| {
-        ProbeError::malformed(&path, &contents, "a speed as 32.0 GT/s PCIe, or Unknown")
+        function.malformed(speed, &contents, "a speed as 32.0 GT/s PCIe, or Unknown")
     })?;
-    let path = function.join(width);
-    let contents = text::read(&path)?;
+    let contents = function.text(width)?;
     let width = parse_width(&contents).ok_or_else(|| {
-        ProbeError::malformed(&path, &contents, "a number of lanes up to 32, or 0 or 255")
+        function.malformed(width, &contents, "a number of lanes up to 32, or 0 or 255")
     })?;
     Ok(speed.zip(width).map(|(megatransfers, width)| LinkRate {
         megatransfers,

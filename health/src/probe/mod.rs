@@ -4,13 +4,13 @@
 pub mod aer;
 pub mod attributes;
 pub mod config;
+pub mod directory;
 pub mod discover;
 mod error;
-mod lease;
+pub(crate) mod lease;
 pub mod link;
 pub mod port;
 mod ports;
-pub(crate) mod reader;
 pub mod target;
 pub(crate) mod text;
 pub mod vitals;

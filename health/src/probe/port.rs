@@ -4,6 +4,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use super::directory::Directory;
 use super::{ProbeError, text};
 use crate::facts::{Port, PortErrors};
 
@@ -16,11 +17,15 @@ const IFF_UP: u32 = 1;
 /// # Errors
 /// When a file is there and holds what no kernel writes, or cannot be read.
 pub fn read(interface: &Path) -> Result<Option<Port>, ProbeError> {
+    let Some(interface) = text::optional(Directory::open(interface))? else {
+        return Ok(None);
+    };
+    let interface = &interface;
     // Each interface has this one, whatever its driver.
-    if text::optional(text::read(&interface.join("operstate")))?.is_none() {
+    if text::optional(interface.text("operstate"))?.is_none() {
         return Ok(None);
     }
-    let count = |file: &str| text::optional(text::number::<u64>(&interface.join(file), "a count"));
+    let count = |file: &str| text::optional(interface.number::<u64>(file, "a count"));
     Ok(Some(Port {
         admin_up: admin_up(interface)?,
         carrier: carrier(interface)?,
@@ -35,19 +40,18 @@ pub fn read(interface: &Path) -> Result<Option<Port>, ProbeError> {
     }))
 }
 
-fn admin_up(interface: &Path) -> Result<Option<bool>, ProbeError> {
-    let flags = text::optional(text::hexadecimal(&interface.join("flags")))?;
+fn admin_up(interface: &Directory) -> Result<Option<bool>, ProbeError> {
+    let flags = text::optional(interface.hexadecimal("flags"))?;
     Ok(flags.map(|flags| flags & IFF_UP != 0))
 }
 
 /// Of an interface that is down the kernel answers EINVAL.
-fn carrier(interface: &Path) -> Result<Option<bool>, ProbeError> {
-    let path = interface.join("carrier");
-    match text::read(&path) {
+fn carrier(interface: &Directory) -> Result<Option<bool>, ProbeError> {
+    match interface.text("carrier") {
         Ok(contents) => match contents.as_str() {
             "0" => Ok(Some(false)),
             "1" => Ok(Some(true)),
-            _ => Err(ProbeError::malformed(&path, &contents, "0 or 1")),
+            _ => Err(interface.malformed("carrier", &contents, "0 or 1")),
         },
         Err(ProbeError::Io {
             errno: Errno::EINVAL,
@@ -58,9 +62,8 @@ fn carrier(interface: &Path) -> Result<Option<bool>, ProbeError> {
 }
 
 /// Without a carrier the kernel answers EINVAL, -1 or 4294967295, as the driver has it.
-fn speed(interface: &Path) -> Result<Option<u64>, ProbeError> {
-    let path = interface.join("speed");
-    match text::optional(text::number::<i64>(&path, "a speed in Mbit/s, or -1")) {
+fn speed(interface: &Directory) -> Result<Option<u64>, ProbeError> {
+    match text::optional(interface.number::<i64>("speed", "a speed in Mbit/s, or -1")) {
         Ok(speed) => Ok(speed.and_then(known_speed)),
         Err(ProbeError::Io {
             errno: Errno::EINVAL | Errno::EOPNOTSUPP,

@@ -2,15 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::config::ConfigSpace;
+use super::directory::Directory;
 use super::discover::{self, Found};
+use super::lease::{self, Locks};
 use super::vitals::{VitalsProbe, serial_number};
-use super::{ProbeError, aer, attributes, lease, link, port, ports, text};
-use crate::facts::{Class, Facts, Identity, Kind, Presence};
+use super::{ProbeError, aer, attributes, link, port, ports, text};
+use crate::facts::{Class, FactKind, Facts, Identity, Kind, Presence};
+use crate::opener;
 use crate::time::Moment;
+
+/// An opener that was no help is not asked again for this long: it may start later than the agent.
+const OPENER_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a look brings back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +32,19 @@ pub struct Sample {
     pub facts: Facts,
 }
 
-/// Reads one component.
+/// How a function's config space beyond the first 64 bytes is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigAccess {
+    /// By a descriptor of its own, for which the kernel wants CAP_SYS_ADMIN.
+    Direct,
+    /// By a descriptor from the opener.
+    Opener,
+    /// Not at all.
+    None,
+}
+
+/// Reads one component. It holds its descriptors from look to look.
 #[derive(Debug)]
 pub struct Target {
     found: Found,
@@ -33,7 +52,13 @@ pub struct Target {
     root: PathBuf,
     function: PathBuf,
     interface: Option<PathBuf>,
+    directory: Option<Directory>,
+    config: Option<ConfigSpace>,
+    /// The port above, which is of interest most when nothing below it answers.
     upstream: Option<PathBuf>,
+    above: Option<Directory>,
+    access: ConfigAccess,
+    opener_asked: Option<Instant>,
     vitals: VitalsProbe,
     identity: Option<Identity>,
 }
@@ -52,7 +77,12 @@ impl Target {
             root: root.to_owned(),
             function,
             interface,
+            directory: None,
+            config: None,
             upstream: None,
+            above: None,
+            access: ConfigAccess::None,
+            opener_asked: None,
             vitals: VitalsProbe::default(),
             identity: None,
             found,
@@ -61,13 +91,48 @@ impl Target {
 
     /// Takes a look. It may block as long as the kernel does.
     pub fn look(&mut self, class: Class) -> Sample {
-        let mut facts = Facts::none(Moment::default());
-        let identity = self.answers(&mut facts);
-        facts.power_state = Some(attributes::power_state(&self.function));
-        if class >= Class::Slow {
-            self.attributes(&mut facts);
+        self.look_with(class, &mut Locks::default())
+    }
+
+    /// How config space is read, as of the last look.
+    #[must_use]
+    pub fn access(&self) -> ConfigAccess {
+        self.access
+    }
+
+    /// As [`look`](Self::look), with a list of locks that other looks share.
+    pub(crate) fn look_with(&mut self, class: Class, locks: &mut Locks) -> Sample {
+        let presence = self.presence();
+        let here = presence == Ok(Presence::Present);
+        if !here {
+            // Whoever answers next may be another card.
+            self.identity = None;
+            self.vitals = VitalsProbe::default();
         }
-        facts.holder = lease::holder(&self.root.join("run/auk/lease").join(&self.found.bdf));
+        let identity = self.identify(here, class);
+        let mut facts = match &self.directory {
+            Some(directory) => self.attributes(directory, class),
+            None => {
+                let kinds = FactKind::read_by(class, self.found.kind);
+                Facts::blind(Moment::default(), &kinds, &self.gone())
+            }
+        };
+        if self.found.kind == Kind::Accelerator {
+            facts.vitals = Some(match &presence {
+                Ok(Presence::Present) => self.vitals(),
+                Ok(Presence::AllOnes) => Err(ProbeError::AllOnes {
+                    path: self.function.join("config").display().to_string(),
+                }),
+                Ok(Presence::Absent) => Err(self.gone()),
+                Err(error) => Err(error.clone()),
+            });
+        }
+        if !here {
+            facts.port_gone = self.upstream.as_deref().map(ports::topmost_gone);
+        }
+        facts.presence = Some(presence);
+        let lease = self.root.join("run/auk/lease").join(&self.found.bdf);
+        facts.holder = lease::holder(&lease, locks);
         facts.at = Moment::now();
         Sample {
             bdf: Arc::clone(&self.bdf),
@@ -77,81 +142,141 @@ impl Target {
         }
     }
 
-    /// What config space says: whether the function answers, who it is, how it is.
-    fn answers(&mut self, facts: &mut Facts) -> Identity {
-        let config = ConfigSpace::open(&self.function);
-        let answer = config
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(ConfigSpace::answer);
-        let presence = match &answer {
+    /// Reads the vendor and device IDs; a descriptor that outlived its device is replaced once.
+    fn presence(&mut self) -> Result<Presence, ProbeError> {
+        if self.config.as_ref().is_some_and(ConfigSpace::is_left_over) {
+            self.close();
+        }
+        let was_open = self.directory.is_some();
+        let mut answer = self.answer();
+        if was_open && answer.as_ref().is_err_and(ProbeError::is_not_found) {
+            self.close();
+            answer = self.answer();
+        }
+        match answer {
             Ok(_) => Ok(Presence::Present),
             Err(ProbeError::AllOnes { .. }) => Ok(Presence::AllOnes),
-            Err(error) if error.is_not_found() && !self.function.exists() => Ok(Presence::Absent),
-            Err(error) => Err(error.clone()),
-        };
-        if presence != Ok(Presence::Present) {
-            facts.port_gone = self.upstream.as_deref().map(ports::topmost_gone);
-            // Whoever answers next may be another card.
-            self.identity = None;
-            self.vitals = VitalsProbe::default();
+            Err(error) if error.is_not_found() && !self.function.is_dir() => Ok(Presence::Absent),
+            Err(error) => Err(error),
         }
-        facts.vitals = (self.found.kind == Kind::Accelerator).then(|| match (&config, answer) {
-            (Ok(config), Ok(_)) => self.vitals.read(config),
-            (_, Err(error)) => Err(error),
-            (Err(error), Ok(_)) => Err(error.clone()),
-        });
-        let identity = self.identify(config.as_ref().ok(), &presence);
-        facts.presence = Some(presence);
-        identity
+    }
+
+    fn answer(&mut self) -> Result<u32, ProbeError> {
+        let directory = match &mut self.directory {
+            Some(directory) => directory,
+            None => self.directory.insert(Directory::open(&self.function)?),
+        };
+        let config = match &mut self.config {
+            Some(config) => config,
+            None => self.config.insert(ConfigSpace::open_in(directory)?),
+        };
+        config.answer()
+    }
+
+    /// Lets go of everything that belongs to the device that was here.
+    fn close(&mut self) {
+        self.directory = None;
+        self.config = None;
+        self.above = None;
+        self.access = ConfigAccess::None;
+        self.opener_asked = None;
+        self.identity = None;
+        self.vitals = VitalsProbe::default();
+    }
+
+    fn vitals(&mut self) -> Result<auk_asic::vitals::Vitals, ProbeError> {
+        let mut probe = std::mem::take(&mut self.vitals);
+        let read = self.beyond_header(|config| probe.read(config));
+        self.vitals = probe;
+        read
+    }
+
+    /// Reads what the kernel shows to an opener with the privilege only: with a descriptor of
+    /// one's own if that is enough, else with one from the opener.
+    fn beyond_header<T>(
+        &mut self,
+        mut read: impl FnMut(&ConfigSpace) -> Result<T, ProbeError>,
+    ) -> Result<T, ProbeError> {
+        let gone = self.gone();
+        let Some(config) = &mut self.config else {
+            return Err(gone);
+        };
+        let mut value = read(config);
+        let short = matches!(value, Err(ProbeError::Short { .. }));
+        let asked_lately = self
+            .opener_asked
+            .is_some_and(|asked| asked.elapsed() < OPENER_AGAIN);
+        if short && self.access != ConfigAccess::Opener && !asked_lately {
+            self.opener_asked = Some(Instant::now());
+            match opener::ask(&self.root, &self.found.bdf) {
+                Ok(file) => {
+                    *config = ConfigSpace::new(file, self.function.join("config"));
+                    self.access = ConfigAccess::Opener;
+                    value = read(config);
+                }
+                Err(error) => tracing::debug!(bdf = self.found.bdf, %error, "no opener"),
+            }
+        } else if !short && self.access == ConfigAccess::None {
+            self.access = ConfigAccess::Direct;
+        }
+        value
     }
 
     /// What the kernel keeps in files of text.
-    fn attributes(&self, facts: &mut Facts) {
-        let above = self.upstream.as_deref();
-        facts.link = Some(link::read(&self.function, above));
+    fn attributes(&self, function: &Directory, class: Class) -> Facts {
+        let mut facts = Facts::none(Moment::default());
+        facts.power_state = Some(attributes::power_state(function));
+        if class < Class::Slow {
+            return facts;
+        }
+        let above = self.above.as_ref();
+        facts.link = Some(link::read(function, above));
         facts.link_above = Some(above.map(|port| link::read(port, None)).transpose());
-        facts.aer = Some(aer::read(&self.function));
+        facts.aer = Some(aer::read(function));
         facts.aer_above = Some(above.map_or(Ok(None), aer::read));
-        facts.driver = Some(attributes::driver(&self.function));
-        facts.iommu_group = Some(attributes::iommu_group(&self.function));
-        facts.numa_node = Some(attributes::numa_node(&self.function));
+        facts.driver = Some(attributes::driver(function));
+        facts.iommu_group = Some(attributes::iommu_group(function));
+        facts.numa_node = Some(attributes::numa_node(function));
         facts.port = (self.found.kind == Kind::Nic)
             .then(|| self.interface.as_deref().map_or(Ok(None), port::read));
+        facts
     }
 
-    fn identify(
-        &mut self,
-        config: Option<&ConfigSpace>,
-        presence: &Result<Presence, ProbeError>,
-    ) -> Identity {
-        if let Some(identity) = &self.identity {
-            return identity.clone();
+    /// Who it is: found out when it is first seen, and again in slow looks while that has no end.
+    fn identify(&mut self, here: bool, class: Class) -> Identity {
+        let known = self.identity.clone();
+        match known {
+            Some(identity) if identity.serial.is_some() || class < Class::Slow => return identity,
+            _ => {}
         }
         let mut identity = Identity {
             pci_id: self.found.pci_id.clone(),
             interface: self.found.interface.clone(),
             ..Identity::default()
         };
-        if *presence != Ok(Presence::Present) {
+        if !here {
             return identity;
         }
         self.upstream = discover::upstream(&self.function);
-        identity.upstream = self
-            .upstream
-            .as_deref()
+        let above = self.upstream.as_deref();
+        identity.upstream = above
             .and_then(Path::file_name)
             .map(|name| name.to_string_lossy().into_owned());
+        self.above = above.and_then(|path| Directory::open(path).ok());
         identity.slot = discover::slot(&self.root, &self.found.bdf);
         // Without the privilege to read it a NIC is still known by its address.
-        identity.serial = config.and_then(|config| serial_number(config).ok().flatten());
+        identity.serial = self.beyond_header(serial_number).ok().flatten();
         if identity.serial.is_none() {
             let address = self.interface.as_ref().map(|path| path.join("address"));
             identity.serial = address.and_then(|path| text::read(&path).ok());
         }
-        if identity.serial.is_some() {
-            self.identity = Some(identity.clone());
-        }
+        self.identity = Some(identity.clone());
         identity
+    }
+
+    fn gone(&self) -> ProbeError {
+        ProbeError::NotFound {
+            path: self.function.display().to_string(),
+        }
     }
 }

@@ -43,8 +43,17 @@ impl Tree {
             Model::Silicon.code(),
             &chip_config(),
         );
-        tree.function(NIC, "0000:00:10.0", 0x15B3, 0x1021, &nic_config());
-        let interface = tree.device(NIC).join("net/eth0");
+        fs::create_dir_all(tree.root().join("sys/class/net")).unwrap();
+        tree.nic(NIC, "0000:00:10.0", "eth0");
+        let lo = tree.root().join("sys/class/net/lo");
+        symlink("../../devices/virtual/net/lo", lo).unwrap();
+        tree
+    }
+
+    /// Adds a NIC with its interface.
+    pub fn nic(&self, bdf: &str, port: &str, name: &str) {
+        self.function(bdf, port, 0x15B3, 0x1021, &nic_config());
+        let interface = self.device(bdf).join("net").join(name);
         fs::create_dir_all(interface.join("statistics")).unwrap();
         for (name, contents) in [
             ("operstate", "up"),
@@ -60,12 +69,8 @@ impl Tree {
         ] {
             fs::write(interface.join(name), format!("{contents}\n")).unwrap();
         }
-        let class = tree.root().join("sys/class/net");
-        fs::create_dir_all(&class).unwrap();
-        let target = format!("../../devices/pci0000:00/0000:00:10.0/{NIC}/net/eth0");
-        symlink(target, class.join("eth0")).unwrap();
-        symlink("../../devices/virtual/net/lo", class.join("lo")).unwrap();
-        tree
+        let target = format!("../../devices/pci0000:00/{port}/{bdf}/net/{name}");
+        symlink(target, self.root().join("sys/class/net").join(name)).unwrap();
     }
 
     pub fn root(&self) -> &Path {
@@ -90,6 +95,7 @@ impl Tree {
             ("vendor", format!("{vendor:#06x}")),
             ("device", format!("{device:#06x}")),
             ("power_state", "D0".to_owned()),
+            ("numa_node", "0".to_owned()),
             ("current_link_speed", "32.0 GT/s PCIe".to_owned()),
             ("current_link_width", "8".to_owned()),
             ("max_link_speed", "32.0 GT/s PCIe".to_owned()),
