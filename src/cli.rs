@@ -98,6 +98,10 @@ pub(crate) enum Command {
     #[command(after_help = cmd::agent::EXAMPLES)]
     Agent(cmd::agent::Args),
 
+    /// Open config space for a health agent that may not do so itself
+    #[command(after_help = cmd::agent_opener::EXAMPLES)]
+    AgentOpener(cmd::agent_opener::Args),
+
     /// Run a simulated host, or harm one
     Sim {
         #[command(subcommand)]

@@ -12,11 +12,18 @@ mod logging;
 mod output;
 mod signals;
 
+use std::env;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == cmd::agent::READER)
+    {
+        return auk_health::run_reader();
+    }
     let cli = cli::Cli::parse();
     logging::start(cli.verbose);
     if let Err(error) = auk_driver::install_sigbus_handler() {

@@ -57,6 +57,7 @@ impl Watched {
             .unwrap();
         let agent = Agent::builder(host.root())
             .interval(interval)
+            .slow_interval(interval)
             .start()
             .unwrap();
         let watched = Self {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use auk_health::Agent;
+use auk_health::{Agent, ReaderCommand};
 use tokio::sync::oneshot;
 
 use crate::output;
@@ -22,6 +22,10 @@ Examples:
 
 It only reads, from sysfs and config space, and disturbs no job. It answers `auk status` and /metrics at
 run/auk/agent.sock below the root, until SIGINT or SIGTERM.";
+
+/// What a reader process of an agent has for its only argument. It is for no person to give, so the command line does
+/// not know it: `main` looks for it before anything else, as a reader is to stay small.
+pub(crate) const READER: &str = "agent-reader";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -40,6 +44,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     let stop = Stop::hold()?;
     let agent = Agent::builder(root)
         .interval(Duration::from_millis(args.interval))
+        .reader_command(ReaderCommand::this_program([READER]))
         .listen(args.listen)
         .build()?;
     let mut ready = format!(

@@ -1,6 +1,7 @@
 //! The subcommands, a file each.
 
 pub(crate) mod agent;
+pub(crate) mod agent_opener;
 pub(crate) mod bind;
 pub(crate) mod check;
 pub(crate) mod completions;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Clear(args) => order::clear(&cli.root, args),
         Command::Switch(args) => order::switch(&cli.root, args),
         Command::Agent(args) => agent::run(&cli.root, args),
+        Command::AgentOpener(args) => agent_opener::run(&cli.root, args),
         Command::Sim { command } => sim::run(&cli.root, command),
         Command::Demo(args) => crate::demo::run(&cli.root, args),
         Command::Completions(args) => completions::run(args),

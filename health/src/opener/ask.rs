@@ -18,11 +18,11 @@ use crate::probe::ProbeError;
 /// An opener that is there answers at once: it opens one file, which waits for no device.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Asks the opener for the config space of a function.
+/// Asks the opener of the host under `root` for the config space of a function, open for reading.
 ///
 /// # Errors
 /// When no opener answers, or it refuses.
-pub(crate) fn ask(root: &Path, bdf: &str) -> Result<File, ProbeError> {
+pub fn ask(root: &Path, bdf: &str) -> Result<File, ProbeError> {
     let path = socket_path(root);
     exchange(&path, bdf).map_err(|error| ProbeError::io(&path, &error))
 }

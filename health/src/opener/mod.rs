@@ -11,7 +11,7 @@ mod serve;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use ask::ask;
+pub use ask::ask;
 pub use error::OpenerError;
 pub use serve::Opener;
 

@@ -98,16 +98,16 @@ impl Opener {
     }
 
     fn serve(&self, peer: &OwnedFd) -> io::Result<()> {
-        let user = socket_peercred(peer)?.uid.as_raw();
-        if user != self.user && user != 0 {
-            tracing::warn!(user, "refused: only the agent's user is served");
-            return answer(peer, Err(Errno::EACCES));
-        }
         set_socket_timeout(peer, Timeout::Recv, Some(PATIENCE))?;
         set_socket_timeout(peer, Timeout::Send, Some(PATIENCE))?;
         let mut request = [0; REQUEST];
         let (_, length) = recv(peer, &mut request, RecvFlags::TRUNC)?;
+        let user = socket_peercred(peer)?.uid.as_raw();
         let opened = match request.get(..length) {
+            _ if user != self.user && user != 0 => {
+                tracing::warn!(user, "refused: only the agent's user is served");
+                Err(Errno::EACCES)
+            }
             Some([VERSION, bdf @ ..]) => self.config(bdf),
             _ => Err(Errno::EPROTO),
         };

@@ -166,11 +166,19 @@ impl Target {
             Some(directory) => directory,
             None => self.directory.insert(Directory::open(&self.function)?),
         };
-        let config = match &mut self.config {
-            Some(config) => config,
-            None => self.config.insert(ConfigSpace::open_in(directory)?),
-        };
-        config.answer()
+        if self.config.is_none() {
+            self.config = match ConfigSpace::open_in(directory) {
+                Err(ProbeError::Denied { path }) => {
+                    let passed = self.ask_opener();
+                    Some(passed.ok_or(ProbeError::Denied { path })?)
+                }
+                opened => Some(opened?),
+            };
+        }
+        self.config
+            .as_ref()
+            .ok_or_else(|| self.gone())
+            .and_then(ConfigSpace::answer)
     }
 
     /// Lets go of everything that belongs to the device that was here.
@@ -198,28 +206,42 @@ impl Target {
         mut read: impl FnMut(&ConfigSpace) -> Result<T, ProbeError>,
     ) -> Result<T, ProbeError> {
         let gone = self.gone();
-        let Some(config) = &mut self.config else {
+        let Some(config) = &self.config else {
             return Err(gone);
         };
-        let mut value = read(config);
-        let short = matches!(value, Err(ProbeError::Short { .. }));
-        let asked_lately = self
-            .opener_asked
-            .is_some_and(|asked| asked.elapsed() < OPENER_AGAIN);
-        if short && self.access != ConfigAccess::Opener && !asked_lately {
-            self.opener_asked = Some(Instant::now());
-            match opener::ask(&self.root, &self.found.bdf) {
-                Ok(file) => {
-                    *config = ConfigSpace::new(file, self.function.join("config"));
-                    self.access = ConfigAccess::Opener;
-                    value = read(config);
-                }
-                Err(error) => tracing::debug!(bdf = self.found.bdf, %error, "no opener"),
+        let value = read(config);
+        if !matches!(value, Err(ProbeError::Short { .. })) {
+            if self.access == ConfigAccess::None {
+                self.access = ConfigAccess::Direct;
             }
-        } else if !short && self.access == ConfigAccess::None {
-            self.access = ConfigAccess::Direct;
+            return value;
         }
-        value
+        if self.access == ConfigAccess::Opener {
+            return value;
+        }
+        match self.ask_opener() {
+            Some(config) => read(self.config.insert(config)),
+            None => value,
+        }
+    }
+
+    /// Config space by a descriptor from the opener, if there is one and it was not asked lately.
+    fn ask_opener(&mut self) -> Option<ConfigSpace> {
+        let asked = self.opener_asked.map(|asked| asked.elapsed());
+        if asked.is_some_and(|asked| asked < OPENER_AGAIN) {
+            return None;
+        }
+        self.opener_asked = Some(Instant::now());
+        match opener::ask(&self.root, &self.found.bdf) {
+            Ok(file) => {
+                self.access = ConfigAccess::Opener;
+                Some(ConfigSpace::new(file, self.function.join("config")))
+            }
+            Err(error) => {
+                tracing::debug!(bdf = self.found.bdf, %error, "the opener was no help");
+                None
+            }
+        }
     }
 
     /// What the kernel keeps in files of text.

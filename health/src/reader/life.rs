@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread::{self, JoinHandle};
@@ -43,7 +44,8 @@ impl Life {
         let body = match command {
             Some(command) => {
                 let mut command = command.command();
-                command.stdin(theirs).stdout(Stdio::null());
+                // A key press that ends the agent must not end its readers before it.
+                command.stdin(theirs).stdout(Stdio::null()).process_group(0);
                 Body::Process(command.spawn()?)
             }
             None => Body::Thread(

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::unistd::{close, getppid};
 use rustix::net::sockopt::socket_peercred;
@@ -28,6 +28,8 @@ pub fn run_process() -> ExitCode {
     // read, the signal wakes one that does. The agent may have gone before it was set.
     let bound = set_pdeathsig(Signal::SIGKILL).is_ok()
         && agent.is_ok_and(|agent| agent.as_raw_nonzero().get() == getppid().as_raw());
+    // The program's file is /proc/self/exe, so it would be called exe.
+    let _ = set_name(c"auk-reader");
     if !bound || close_inherited().is_err() {
         return ExitCode::FAILURE;
     }

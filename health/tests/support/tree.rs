@@ -8,8 +8,8 @@
     reason = "each test file uses its part, and a failing helper is a failing test"
 )]
 
-use std::fs;
-use std::os::unix::fs::{FileExt, symlink};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use auk_asic::config::{SIZE, extended};
@@ -36,13 +36,7 @@ impl Tree {
         let tree = Self {
             directory: tempfile::tempdir().unwrap(),
         };
-        tree.function(
-            CHIP,
-            "0000:00:01.0",
-            VENDOR,
-            Model::Silicon.code(),
-            &chip_config(),
-        );
+        tree.chip(0o644);
         fs::create_dir_all(tree.root().join("sys/class/net")).unwrap();
         tree.nic(NIC, "0000:00:10.0", "eth0");
         let lo = tree.root().join("sys/class/net/lo");
@@ -50,9 +44,15 @@ impl Tree {
         tree
     }
 
+    /// Adds the chip, with the mode of its config space.
+    pub fn chip(&self, mode: u32) {
+        let model = Model::Silicon.code();
+        self.function(CHIP, "0000:00:01.0", VENDOR, model, (&chip_config(), mode));
+    }
+
     /// Adds a NIC with its interface.
     pub fn nic(&self, bdf: &str, port: &str, name: &str) {
-        self.function(bdf, port, 0x15B3, 0x1021, &nic_config());
+        self.function(bdf, port, 0x15B3, 0x1021, (&nic_config(), 0o644));
         let interface = self.device(bdf).join("net").join(name);
         fs::create_dir_all(interface.join("statistics")).unwrap();
         for (name, contents) in [
@@ -86,7 +86,7 @@ impl Tree {
         self.root().join("sys/class/net/eth0")
     }
 
-    fn function(&self, bdf: &str, port: &str, vendor: u16, device: u16, config: &[u8]) {
+    fn function(&self, bdf: &str, port: &str, vendor: u16, device: u16, config: (&[u8], u32)) {
         let path = self
             .root()
             .join(format!("sys/devices/pci0000:00/{port}/{bdf}"));
@@ -106,7 +106,9 @@ impl Tree {
         ] {
             fs::write(path.join(name), format!("{contents}\n")).unwrap();
         }
+        let (config, mode) = config;
         fs::write(path.join("config"), config).unwrap();
+        fs::set_permissions(path.join("config"), Permissions::from_mode(mode)).unwrap();
         let links = self.root().join("sys/bus/pci/devices");
         fs::create_dir_all(&links).unwrap();
         let target = format!("../../../devices/pci0000:00/{port}/{bdf}");
