@@ -4,7 +4,7 @@
 //! shares, and each dword is a transaction on the bus. So reads are counted.
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -57,9 +57,16 @@ impl ConfigSpace {
         }
     }
 
-    /// Whether it is a plain file that was removed or replaced.
+    /// Whether it is a plain file that its path does not lead to any more.
     pub(crate) fn is_left_over(&self) -> bool {
-        self.plain && self.file.metadata().is_ok_and(|file| file.nlink() == 0)
+        let same =
+            |now: Metadata, held: Metadata| (now.dev(), now.ino()) == (held.dev(), held.ino());
+        self.plain
+            && match (fs::metadata(&self.path), self.file.metadata()) {
+                (Ok(now), Ok(held)) => !same(now, held),
+                (Err(error), _) => error.kind() == io::ErrorKind::NotFound,
+                (_, Err(_)) => false,
+            }
     }
 
     /// The file.
