@@ -35,13 +35,19 @@ fn an_event_makes_the_device_readable_until_it_was_taken() {
         let mut waited = [PollFd::new(device.event_fd(), PollFlags::POLLIN)];
         poll(&mut waited, milliseconds).unwrap() == 1
     };
-    assert!(!readable(0));
+    // An interrupt of the chip may come after its event was taken: it says that there may be one.
+    let calms_down = || {
+        while readable(20) {
+            assert_eq!(device.next_event(Duration::ZERO).unwrap(), None);
+        }
+    };
+    calms_down();
     chip.inject_ecc_correctable(1);
     assert!(readable(10_000));
     let event = chip_event(device.next_event(Duration::ZERO).unwrap());
     assert_eq!(event.event.code, EventCode::EccCorrectable);
     assert_eq!(device.next_event(Duration::ZERO).unwrap(), None);
-    assert!(!readable(0));
+    calms_down();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod driver_support;
 
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use auk_driver::bus::BusError;
@@ -44,6 +45,12 @@ fn a_function_without_a_simulator_and_without_vfio_is_told_to_be_bound() {
     let (root, chip) = (tempfile::tempdir().unwrap(), chip());
     let (host, serving) = host_with(root.path(), &chip);
     drop(serving);
+    let function = root.path().join("sys/bus/pci/devices/0000:01:00.0");
+    symlink(
+        "../../../../kernel/iommu_groups/7",
+        function.join("iommu_group"),
+    )
+    .unwrap();
     let error = Device::open(&host, bdf(), &OpenOptions::default()).unwrap_err();
     let Error::Bus { source, .. } = &error else {
         panic!("{error}");

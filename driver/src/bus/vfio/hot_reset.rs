@@ -82,8 +82,8 @@ impl Vfio {
     /// Resets the bus or slot, with all functions there; those that are open must be `with`.
     ///
     /// # Errors
-    /// [`BusError::NotOwned`] naming the functions that are not among them, [`BusError::TimedOut`] as [`Vfio::reset`] has it
-    /// (crate::bus::Function::reset), and what the kernel says.
+    /// [`BusError::NotOwned`] naming the functions that are not among them, [`BusError::TimedOut`] as
+    /// [`Function::reset`](crate::bus::Function::reset) has it, and what the kernel says.
     pub fn hot_reset(&self, with: &[&Self], deadline: Deadline) -> Result<(), BusError> {
         let mut groups: BTreeMap<u32, Arc<Group>> = BTreeMap::new();
         for function in with.iter().copied().chain([self]) {
