@@ -85,6 +85,22 @@ impl Guest {
         Ok(printed)
     }
 
+    /// Runs the `auk` command, which must fail; what it printed and complained of.
+    pub(crate) fn auk_fails(&self, arguments: &[&str]) -> Result<String> {
+        let done = Command::new("/bin/auk").args(arguments).output();
+        let done = done.with_context(|| format!("starting auk {}", arguments.join(" ")))?;
+        let said = [done.stdout, done.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        if done.status.code().is_none_or(|code| code == 0) {
+            bail!(
+                "auk {} ended with {}: {said}",
+                arguments.join(" "),
+                done.status
+            );
+        }
+        Ok(said)
+    }
+
     /// Runs the `auk` command, and gives what it printed however it ended.
     pub(crate) fn auk_whatever(&self, arguments: &[&str]) -> Result<String> {
         let done = Command::new("/bin/auk").args(arguments).output();

@@ -79,12 +79,26 @@ fn bring_up() -> Result<()> {
         )
         .with_context(|| format!("mounting {kind} on {directory}"))?;
     }
-    let setup = fs::read_to_string(SETUP_FILE).with_context(|| format!("reading {SETUP_FILE}"))?;
-    let setup: Setup = serde_json::from_str(&setup).with_context(|| format!("in {SETUP_FILE}"))?;
-    for (module, parameters) in &setup.modules {
+    for (module, parameters) in &setup()?.modules {
         load(module, parameters)?;
     }
     Ok(())
+}
+
+fn setup() -> Result<Setup> {
+    let setup = fs::read_to_string(SETUP_FILE).with_context(|| format!("reading {SETUP_FILE}"))?;
+    serde_json::from_str(&setup).with_context(|| format!("in {SETUP_FILE}"))
+}
+
+/// Loads a module that a test has unloaded, by the name that the kernel has for it.
+pub(crate) fn load_again(name: &str) -> Result<()> {
+    let modules = setup()?.modules;
+    let named = modules.iter().find(|(file, _)| {
+        let stem = file.split('.').next().unwrap_or_default();
+        stem.replace('-', "_") == name
+    });
+    let (file, parameters) = named.with_context(|| format!("{name} was never loaded"))?;
+    load(file, parameters)
 }
 
 fn load(module: &str, parameters: &str) -> Result<()> {

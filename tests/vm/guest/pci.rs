@@ -90,6 +90,14 @@ pub(crate) fn link_name(address: &str, name: &str) -> Result<Option<String>> {
     }
 }
 
+/// The port that a function is behind.
+pub(crate) fn port_of(address: &str) -> Result<String> {
+    let link = fs::read_link(Path::new(DEVICES).join(address))?;
+    let port = link.parent().and_then(Path::file_name);
+    let port = port.with_context(|| format!("{address} is behind no port: {}", link.display()))?;
+    Ok(port.to_string_lossy().into_owned())
+}
+
 /// Gives a function to vfio-pci, whoever has it now.
 pub(crate) fn bind_vfio(address: &str) -> Result<()> {
     set_driver(address, "vfio-pci")?;

@@ -86,6 +86,8 @@ pub(crate) const BOOTS: &[Boot] = &[
         groups: &[
             "discovery",
             "stock",
+            "bind",
+            "doctor",
             "edu",
             "nvme",
             "e1000e",

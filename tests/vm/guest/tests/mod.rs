@@ -2,10 +2,12 @@
 
 mod aer;
 mod agent;
+mod bind;
 mod chip;
 mod chip_death;
 mod chip_events;
 mod discovery;
+mod doctor;
 mod e1000e;
 mod edu;
 mod gone;
@@ -30,10 +32,12 @@ use crate::registry::Test;
 pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("aer", aer::TESTS),
     ("agent", agent::TESTS),
+    ("bind", bind::TESTS),
     ("chip", chip::TESTS),
     ("chip_death", chip_death::TESTS),
     ("chip_events", chip_events::TESTS),
     ("discovery", discovery::TESTS),
+    ("doctor", doctor::TESTS),
     ("e1000e", e1000e::TESTS),
     ("edu", edu::TESTS),
     ("gone", gone::TESTS),

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use auk_driver::DmaSpace;
 use auk_driver::bus::{Access, BusError};
 use auk_vm::Mode;
@@ -49,10 +49,7 @@ fn a_function_of_another_driver(guest: &Guest) -> Result<()> {
 }
 
 fn a_bridge(guest: &Guest) -> Result<()> {
-    let chip = &guest.chips()?[0];
-    let link = std::fs::read_link(format!("/sys/bus/pci/devices/{chip}"))?;
-    let port = link.parent().and_then(|port| port.file_name());
-    let port = port.context("a chip is behind a port")?.to_string_lossy();
+    let port = pci::port_of(&guest.chips()?[0])?;
     let error = refusal(&port, vfio::access(guest))?;
     ensure!(matches!(error, BusError::Bridge { .. }));
     Ok(())

@@ -10,6 +10,7 @@ use auk_vm::Mode;
 use crate::function::Bound;
 use crate::guest::Guest;
 use crate::registry::{Test, test};
+use crate::tests::doctor;
 use crate::vfio;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -68,5 +69,8 @@ fn no_iommu_mode_is_had_by_its_name_only_and_maps_nothing(guest: &Guest) -> Resu
         ),
         "{error}"
     );
-    Ok(())
+    let shown = guest.auk(&["show", chip])?;
+    ensure!(shown.contains("taint"), "{shown}");
+    doctor::finds(guest, ("host", "noiommu-mode"), "warn", "without an IOMMU")?;
+    doctor::finds(guest, ("host", "kernel-taint"), "warn", "taint")
 }
