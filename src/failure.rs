@@ -53,7 +53,9 @@ fn describe(error: &anyhow::Error) -> String {
         let cause = cause.to_string();
         // Many messages end in that of their source already.
         if !said.contains(&cause) {
-            text.push_str(&format!("  caused by: {cause}\n"));
+            // Problems of a configuration come a line each.
+            let lines = cause.replace('\n', "\n             ");
+            text.push_str(&format!("  caused by: {lines}\n"));
             said = cause;
         }
     }

@@ -1,4 +1,4 @@
-//! Being asked to stop: SIGINT, SIGTERM, and SIGHUP when the terminal goes away.
+//! Being asked to stop: SIGINT, SIGTERM, and SIGHUP when the terminal goes away, which for the agent is to reload.
 
 use std::cell::Cell;
 

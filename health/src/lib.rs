@@ -44,7 +44,7 @@ pub mod store;
 pub mod time;
 pub mod verdict;
 
-pub use agent::{Agent, AgentHandle, Builder, socket_path};
+pub use agent::{Agent, AgentHandle, Builder, Reloader, socket_path};
 pub use check::{Settings, clears};
 pub use config::Config;
 pub use engine::{Engine, RestoreError, Saved, rules};

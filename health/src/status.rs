@@ -83,6 +83,33 @@ pub struct AgentStatus {
     /// How the config space of accelerators is read, beyond the first 64 bytes.
     #[serde(default)]
     pub config_access: ConfigAccessStatus,
+    /// The configuration in force.
+    #[serde(default)]
+    pub config: ConfigStatus,
+}
+
+/// The configuration in force, and how the last try to read another went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// Digest of its values.
+    pub hash: String,
+    /// The files that it was read from, the weakest first.
+    pub files: Vec<String>,
+    /// Unix time in milliseconds since which it is in force.
+    pub since_unix_ms: u64,
+    /// The last reload; `None` when there was none yet.
+    pub reload: Option<ReloadStatus>,
+}
+
+/// How a reload went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadStatus {
+    /// Unix time in milliseconds.
+    pub at_unix_ms: u64,
+    /// What was wrong with the files, a line each. If anything was, the former configuration stays in force.
+    pub problems: Vec<String>,
+    /// Keys that were changed and are read at start only.
+    pub pending: Vec<String>,
 }
 
 /// Readers.

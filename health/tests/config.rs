@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use auk_health::Config;
+use auk_health::config::{Overrides, Source};
 use auk_health::operator::Mode;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -325,6 +326,36 @@ fn what_is_printed_is_the_same_configuration_with_the_source_of_each_value() {
     assert_eq!(interval["value"], "2 s");
     assert_eq!(interval["source"]["line"], 2);
     assert_eq!(json["hash"], config.hash());
+}
+
+#[test]
+fn what_stands_above_the_files_is_in_force_and_told_as_such() {
+    let overrides = Overrides {
+        interval: Some(Duration::from_secs(3)),
+        listen: Some("127.0.0.1:9400".parse().unwrap()),
+        ..Overrides::default()
+    };
+    let config = text("agent.interval = '2 s'").overridden(&overrides);
+    assert_eq!(config.agent.interval, Duration::from_secs(3));
+    assert_eq!(value(&config, "agent.listen"), "\"127.0.0.1:9400\"");
+    assert_eq!(config.effective[0].source, Source::CommandLine);
+    assert_eq!(config.to_json()["settings"][0]["source"], "command line");
+    assert_eq!(text(&config.to_toml()).hash(), config.hash());
+    assert_ne!(config.hash(), text("agent.interval = '2 s'").hash());
+}
+
+#[test]
+fn slow_looks_are_ten_times_as_rare_unless_something_else_is_said() {
+    let slow = |toml| text(toml).agent.slow_interval();
+    assert_eq!(slow(""), Duration::from_secs(10));
+    assert_eq!(slow("agent.interval = '2 s'"), Duration::from_secs(20));
+    assert_eq!(slow("agent.slow_interval = '5 s'"), Duration::from_secs(5));
+}
+
+#[test]
+fn who_looks_more_often_than_a_look_may_take_by_default_gives_each_less() {
+    let config = text("agent.interval = '100 ms'");
+    assert_eq!(config.agent.read_deadline, Duration::from_millis(100));
 }
 
 #[test]

@@ -7,21 +7,27 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use auk_health::{Agent, ReaderCommand};
+use auk_health::config::Overrides;
+use auk_health::{Agent, Config, ReaderCommand, Reloader};
+use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
-use crate::output;
+use super::agent_config;
 use crate::signals::Stop;
+use crate::{failure, output};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   auk agent
   auk agent --root /tmp/host --interval 500
   auk agent --listen 127.0.0.1:9400
+  auk agent --check
+  auk agent --print-config | grep -v '# default'
   curl --unix-socket /run/auk/agent.sock http://agent/metrics
 
 It only reads, from sysfs and config space, and disturbs no job. It answers `auk status` and /metrics at
-run/auk/agent.sock below the root, until SIGINT or SIGTERM.";
+run/auk/agent.sock below the root, until SIGINT or SIGTERM. SIGHUP makes it read its configuration again: agent.toml in
+etc/auk, run/auk or usr/lib/auk below the root, and agent.d/*.toml in all three.";
 
 /// What a reader process of an agent has for its only argument. It is for no person to give, so the command line does
 /// not know it: `main` looks for it before anything else, as a reader is to stay small.
@@ -30,22 +36,49 @@ pub(crate) const READER: &str = "agent-reader";
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Milliseconds between two looks
-    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(50..=3_600_000))]
-    interval: u64,
+    /// Milliseconds between two looks, in place of agent.interval
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(50..=3_600_000))]
+    interval: Option<u64>,
 
-    /// A loopback address to serve on as well; port 0 lets the kernel choose
+    /// A loopback address to serve on as well, in place of agent.listen; port 0 lets the kernel choose
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+
+    /// Only say what is wrong with the configuration; ends with 1 when anything is
+    #[arg(long, conflicts_with = "print_config")]
+    check: bool,
+
+    /// Only print the configuration in force, with the source of each value
+    #[arg(long)]
+    print_config: bool,
+
+    /// Print it as JSON
+    #[arg(long, requires = "print_config")]
+    json: bool,
 }
 
-/// Watches the host below `root`.
+/// Watches the host below `root`, or says by what it would.
 pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
+    let overrides = Overrides {
+        interval: args.interval.map(Duration::from_millis),
+        listen: args.listen,
+        ..Overrides::default()
+    };
+    if args.check {
+        return agent_config::check(root, &overrides);
+    }
+    let config = Config::load(root)
+        .map_err(|error| failure::with_hint(error, "`auk agent --check` says it without starting"))
+        .context("the configuration cannot be used")?;
+    if args.print_config {
+        return agent_config::print(&config.overridden(&overrides), args.json);
+    }
+
     let stop = Stop::hold()?;
     let agent = Agent::builder(root)
-        .interval(Duration::from_millis(args.interval))
+        .config(config)
+        .overrides(overrides)
         .reader_command(ReaderCommand::this_program([READER]))
-        .listen(args.listen)
         .build()?;
     let mut ready = format!(
         "watching {}, answering at {}",
@@ -58,11 +91,11 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     output::remark(&ready);
 
     let (asked, to_stop) = oneshot::channel();
+    let reloader = agent.reloader();
     thread::Builder::new()
         .name("auk-signals".to_owned())
         .spawn(move || {
-            let signal = stop.wait();
-            tracing::info!(?signal, "stopping");
+            await_stop(&stop, &reloader);
             // Nobody listens: the agent has ended by itself.
             let _ = asked.send(());
         })
@@ -72,4 +105,17 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         let _ = to_stop.await;
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for a signal to stop; those to reload are passed on.
+fn await_stop(signals: &Stop, reloader: &Reloader) {
+    loop {
+        let signal = signals.wait();
+        if !matches!(signal, Ok(Signal::SIGHUP)) {
+            tracing::info!(?signal, "stopping");
+            return;
+        }
+        tracing::info!("asked to read the configuration again");
+        reloader.reload();
+    }
 }

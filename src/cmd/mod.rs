@@ -1,6 +1,7 @@
 //! The subcommands, a file each.
 
 pub(crate) mod agent;
+mod agent_config;
 pub(crate) mod agent_opener;
 pub(crate) mod bind;
 pub(crate) mod check;

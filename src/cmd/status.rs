@@ -115,11 +115,30 @@ fn remark(root: &Path, status: &Status) -> Option<String> {
     if let Some(error) = &status.discovery_error {
         return Some(format!("the agent could not list the devices: {error}"));
     }
-    let root = root.display();
-    status
-        .components
-        .is_empty()
-        .then(|| format!("the agent sees no accelerators or NICs below {root}"))
+    if status.components.is_empty() {
+        let root = root.display();
+        return Some(format!(
+            "the agent sees no accelerators or NICs below {root}"
+        ));
+    }
+    reload_remark(status)
+}
+
+/// What is amiss with the configuration.
+fn reload_remark(status: &Status) -> Option<String> {
+    let reload = status.agent.config.reload.as_ref()?;
+    let passed = status.at_unix_ms.saturating_sub(reload.at_unix_ms);
+    let ago = span(Duration::from_millis(passed));
+    if let Some(first) = reload.problems.first() {
+        return Some(format!(
+            "the configuration could not be reloaded {ago} ago, the former one stays in force: {first}; `auk agent \
+             --check` says all"
+        ));
+    }
+    (!reload.pending.is_empty()).then(|| {
+        let keys = reload.pending.join(" and ");
+        format!("{keys} was changed {ago} ago, and is read at the agent's start only")
+    })
 }
 
 /// Every component was looked at and is healthy, and the list of them is complete. A host that

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::Reloader;
 use super::shared::Shared;
 use crate::verdict::Transition;
 use crate::{AgentError, Status, WaitError};
@@ -19,6 +20,7 @@ const STOP: Duration = Duration::from_secs(5);
 pub struct AgentHandle {
     shared: Arc<Shared>,
     stop: Arc<Notify>,
+    reloader: Reloader,
     thread: Option<JoinHandle<Result<(), AgentError>>>,
     address: Option<SocketAddr>,
 }
@@ -27,12 +29,14 @@ impl AgentHandle {
     pub(super) fn new(
         shared: Arc<Shared>,
         stop: Arc<Notify>,
+        reloader: Reloader,
         thread: JoinHandle<Result<(), AgentError>>,
         address: Option<SocketAddr>,
     ) -> Self {
         Self {
             shared,
             stop,
+            reloader,
             thread: Some(thread),
             address,
         }
@@ -61,6 +65,11 @@ impl AgentHandle {
         condition: impl FnMut(&Status) -> bool,
     ) -> Result<Status, WaitError> {
         self.shared.wait_until(deadline, condition)
+    }
+
+    /// Reads the configuration again before the next look, as [`Reloader::reload`] does.
+    pub fn reload(&self) {
+        self.reloader.reload();
     }
 
     /// The TCP address that it serves on, with the port that the kernel chose.

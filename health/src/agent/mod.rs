@@ -1,6 +1,7 @@
 //! The loop: look, judge, tell; once a second, whatever hangs.
 
 mod handle;
+mod reload;
 mod round;
 mod shared;
 mod socket;
@@ -14,30 +15,27 @@ use std::{fs, thread};
 
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 pub use handle::AgentHandle;
+pub use reload::Reloader;
 pub use socket::path as socket_path;
 
 use crate::check::Settings;
+use crate::config::{Config, Overrides};
 use crate::output::http;
 use crate::probe::text;
 use crate::reader::ReaderCommand;
 use crate::time::Moment;
 use crate::{AgentError, Status};
+use reload::InForce;
 use round::{Cadence, Rounds};
 pub(crate) use shared::Shared;
 use socket::Sockets;
 
-/// The promise to see an uncorrectable error within two seconds needs a look each second.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// What the kernel counts is not lost between two looks, so ten seconds do, and cost a tenth.
-const SLOW: u32 = 10;
 /// Faster than this a look would begin before the last one's deadline.
 const LEAST_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a look may take before the component counts as not seen.
-const READ_DEADLINE: Duration = Duration::from_millis(500);
 /// How long answers that are under way may take when the agent stops.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -45,41 +43,48 @@ const DRAIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Builder {
     root: PathBuf,
-    interval: Duration,
-    slow_interval: Option<Duration>,
+    config: Config,
+    overrides: Overrides,
     reader_command: Option<ReaderCommand>,
-    read_deadline: Duration,
-    listen: Option<SocketAddr>,
-    settings: Settings,
-    boot_known: bool,
 }
 
 impl Builder {
     fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            interval: INTERVAL,
-            slow_interval: None,
+            config: Config::default(),
+            overrides: Overrides::default(),
             reader_command: None,
-            read_deadline: READ_DEADLINE,
-            listen: None,
-            settings: Settings::default(),
-            boot_known: false,
         }
     }
 
-    /// Time between two looks; a second by default.
+    /// The configuration to begin with; without one all is default, and no file is read before the
+    /// first reload.
     #[must_use]
-    pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
         self
     }
 
-    /// Time between two looks at what the kernel counts or keeps: links, AER, ports; ten times that
-    /// of [`interval`](Self::interval) by default.
+    /// What stands above the configuration, now and after each reload.
+    #[must_use]
+    pub fn overrides(mut self, overrides: Overrides) -> Self {
+        self.overrides = overrides;
+        self
+    }
+
+    /// Time between two looks, whatever the configuration says.
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.overrides.interval = Some(interval);
+        self
+    }
+
+    /// Time between two looks at what the kernel counts or keeps: links, AER, ports; whatever the
+    /// configuration says.
     #[must_use]
     pub fn slow_interval(mut self, interval: Duration) -> Self {
-        self.slow_interval = Some(interval);
+        self.overrides.slow_interval = Some(interval);
         self
     }
 
@@ -91,25 +96,25 @@ impl Builder {
         self
     }
 
-    /// How long a look may take; half a second by default.
+    /// How long a look may take, whatever the configuration says.
     #[must_use]
     pub fn read_deadline(mut self, deadline: Duration) -> Self {
-        self.read_deadline = deadline;
+        self.overrides.read_deadline = Some(deadline);
         self
     }
 
-    /// A loopback TCP address to serve on beside the Unix socket; none by default.
+    /// A loopback TCP address to serve on beside the Unix socket, in place of the configuration's.
     #[must_use]
     pub fn listen(mut self, address: Option<SocketAddr>) -> Self {
-        self.listen = address;
+        self.overrides.listen = address;
         self
     }
 
-    /// What all checks share. A `booted` in it stands; without one the host's uptime is looked up.
+    /// What all checks share, until the first reload. A `booted` in it stands; without one the host's
+    /// uptime is looked up.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
-        self.boot_known = settings.booted.is_some();
-        self.settings = settings;
+        self.config.settings = settings;
         self
     }
 
@@ -119,9 +124,11 @@ impl Builder {
     /// When the root is no directory, an option cannot work, another agent watches this root, or
     /// the sockets cannot be opened.
     pub fn build(mut self) -> Result<Agent, AgentError> {
-        if self.interval < LEAST_INTERVAL {
+        self.config = self.config.overridden(&self.overrides);
+        let agent = &self.config.agent;
+        if agent.interval < LEAST_INTERVAL {
             return Err(AgentError::Interval {
-                found: self.interval,
+                found: agent.interval,
                 least: LEAST_INTERVAL,
             });
         }
@@ -130,21 +137,22 @@ impl Builder {
             root: self.root.clone(),
             source,
         })?;
-        if !self.boot_known {
-            self.settings.booted = booted(&self.root);
-        }
+        let settings = &mut self.config.settings;
+        settings.booted = settings.booted.or_else(|| booted(&self.root));
+        reload::tell_warnings(&self.config);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()
             .map_err(|source| AgentError::Thread { source })?;
-        let sockets = Sockets::open(&self.root, self.listen)?;
+        let sockets = Sockets::open(&self.root, self.config.agent.listen)?;
         let shared = Arc::new(Shared::new(&self));
         Ok(Agent {
             options: self,
             runtime,
             sockets,
             shared,
+            reloader: Reloader::default(),
         })
     }
 
@@ -156,13 +164,14 @@ impl Builder {
         let agent = self.build()?;
         let shared = Arc::clone(&agent.shared);
         let address = agent.sockets.tcp_address();
+        let reloader = agent.reloader();
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("auk-health".to_owned())
             .spawn(move || agent.run_until(async move { stopped.notified().await }))
             .map_err(|source| AgentError::Thread { source })?;
-        Ok(AgentHandle::new(shared, stop, thread, address))
+        Ok(AgentHandle::new(shared, stop, reloader, thread, address))
     }
 }
 
@@ -181,6 +190,7 @@ pub struct Agent {
     runtime: Runtime,
     sockets: Sockets,
     shared: Arc<Shared>,
+    reloader: Reloader,
 }
 
 impl Agent {
@@ -195,6 +205,12 @@ impl Agent {
         self.sockets.tcp_address()
     }
 
+    /// What asks it to read its configuration again.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
+    }
+
     /// Looks, judges and serves in this thread, until `stop` is ready. `stop` is polled in a
     /// tokio runtime with I/O and time, so it may be `tokio::signal::ctrl_c`.
     ///
@@ -206,8 +222,9 @@ impl Agent {
             runtime,
             sockets,
             shared,
+            reloader,
         } = self;
-        let result = runtime.block_on(serve(&options, sockets, &shared, stop));
+        let result = runtime.block_on(serve(options, sockets, &shared, &reloader, stop));
         // Nothing in the runtime blocks; what is left of connections is dropped here.
         runtime.shutdown_background();
         shared.close();
@@ -216,9 +233,10 @@ impl Agent {
 }
 
 async fn serve(
-    options: &Builder,
+    options: Builder,
     mut sockets: Sockets,
     shared: &Arc<Shared>,
+    reloader: &Reloader,
     stop: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
     let (unix, tcp) = sockets.listeners()?;
@@ -238,21 +256,30 @@ async fn serve(
             close.clone(),
         )));
     }
-    info!(root = %options.root.display(), interval = ?options.interval, "watching");
+    let mut force = InForce {
+        root: options.root,
+        overrides: options.overrides,
+        booted: options.config.settings.booted,
+        agent: options.config.agent,
+    };
+    info!(root = %force.root.display(), interval = ?force.agent.interval, "watching");
 
-    let slow = options
-        .slow_interval
-        .unwrap_or(options.interval.saturating_mul(SLOW));
-    let cadence = Cadence::new(options.interval, slow, options.read_deadline);
-    let mut rounds = Rounds::new(&options.root, cadence, options.reader_command.clone());
-    let mut ticks = interval(options.interval);
-    // After a pause of the whole machine one look is enough.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let cadence = Cadence::of(&force.agent);
+    let mut rounds = Rounds::new(&force.root, cadence, options.reader_command);
+    let mut ticks = ticks(force.agent.interval);
     tokio::pin!(stop);
     loop {
         tokio::select! {
             biased;
             () = &mut stop => break,
+            () = reloader.asked() => {
+                // What is wrong with it was told.
+                if force.reload(shared).is_ok() {
+                    rounds.set_cadence(Cadence::of(&force.agent));
+                    ticks = self::ticks(force.agent.interval);
+                }
+                continue;
+            }
             _ = ticks.tick() => {}
         }
         tokio::select! {
@@ -276,6 +303,13 @@ async fn serve(
     Ok(())
 }
 
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    // After a pause of the whole machine one look is enough.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 impl Builder {
     fn empty_status(&self) -> Status {
         let now = Moment::now();
@@ -287,12 +321,13 @@ impl Builder {
                 pid: std::process::id(),
                 root: self.root.display().to_string(),
                 started_unix_ms: now.unix_ms,
-                interval_ms: crate::time::millis(self.interval),
+                interval_ms: crate::time::millis(self.config.agent.interval),
                 rounds: 0,
                 cpu_seconds: 0.0,
                 resident_bytes: 0,
                 readers: Default::default(),
                 config_access: Default::default(),
+                config: self.config.status(now.unix_ms),
             },
             discovery_error: None,
             components: Vec::new(),

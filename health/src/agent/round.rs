@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::shared::Shared;
+use crate::config::AgentSettings;
 use crate::facts::{Class, Kind};
 use crate::probe::ProbeError;
 use crate::probe::discover::Found;
@@ -33,9 +34,12 @@ pub(super) struct Cadence {
 }
 
 impl Cadence {
-    pub(super) fn new(fast: Duration, slow: Duration, deadline: Duration) -> Self {
-        let slow = millis(slow).div_ceil(millis(fast).max(1)).max(1);
-        Self { slow, deadline }
+    pub(super) fn of(agent: &AgentSettings) -> Self {
+        let (fast, slow) = (millis(agent.interval), millis(agent.slow_interval()));
+        Self {
+            slow: slow.div_ceil(fast.max(1)).max(1),
+            deadline: agent.read_deadline,
+        }
     }
 }
 
@@ -71,6 +75,16 @@ impl Rounds {
             by_address: BTreeMap::new(),
             components: BTreeMap::new(),
             listing: None,
+        }
+    }
+
+    /// Another cadence from the next round on.
+    pub(super) fn set_cadence(&mut self, cadence: Cadence) {
+        self.cadence = cadence;
+        self.pool.set_deadline(cadence.deadline);
+        let latest = self.round + cadence.slow;
+        for component in self.components.values_mut() {
+            component.slow = component.slow.min(latest);
         }
     }
 

@@ -8,13 +8,14 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 use super::Builder;
+use crate::config::{Config, ConfigError};
 use crate::facts::Kind;
 use crate::incident::incidents;
 use crate::operator::{Author, Done, Order, OrderError};
 use crate::probe::ProbeError;
 use crate::probe::text;
-use crate::status::{ConfigAccessStatus, ReadersStatus};
-use crate::time::Moment;
+use crate::status::{ConfigAccessStatus, ReadersStatus, ReloadStatus};
+use crate::time::{Moment, millis};
 use crate::verdict::Transition;
 use crate::{Engine, Status, WaitError};
 
@@ -38,7 +39,7 @@ struct Inner {
 impl Shared {
     pub(crate) fn new(options: &Builder) -> Self {
         let inner = Inner {
-            engine: Engine::new(options.settings.clone()),
+            engine: Engine::new(options.config.settings.clone()),
             base: options.empty_status(),
             subscribers: Vec::new(),
             closed: false,
@@ -68,6 +69,32 @@ impl Shared {
         tell_order(&done);
         inner.tell(transitions);
         Ok(done)
+    }
+
+    /// Puts another configuration in force; what is known of the components stays known.
+    pub(crate) fn configure(&self, config: &Config, pending: Vec<String>) {
+        let now = Moment::now();
+        let mut inner = self.lock();
+        inner.engine.set_settings(config.settings.clone());
+        let agent = &mut inner.base.agent;
+        agent.interval_ms = millis(config.agent.interval);
+        agent.config = config.status(now.unix_ms);
+        agent.config.reload = Some(ReloadStatus {
+            at_unix_ms: now.unix_ms,
+            problems: Vec::new(),
+            pending,
+        });
+    }
+
+    /// Keeps in mind that a new configuration could not be used.
+    pub(crate) fn refuse(&self, wrong: &ConfigError) {
+        let problems = wrong.problems.iter().map(ToString::to_string);
+        let reload = ReloadStatus {
+            at_unix_ms: Moment::now().unix_ms,
+            problems: problems.collect(),
+            pending: Vec::new(),
+        };
+        self.lock().base.agent.config.reload = Some(reload);
     }
 
     /// Forgets a component in whose place something of another kind is now.

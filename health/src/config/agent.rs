@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use super::keys::{Keys, Section};
 
+/// What the kernel counts is not lost between two looks, so ten seconds do, and cost a tenth.
+const SLOW: u32 = 10;
+
 /// How the agent runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentSettings {
     /// Time between two looks.
     pub interval: Duration,
+    /// Time between two looks at what the kernel counts or keeps; ten times the interval when not set.
+    pub slow_interval: Option<Duration>,
     /// How long a look may take before the component counts as not seen.
     pub read_deadline: Duration,
     /// A loopback address to serve on beside the Unix socket.
@@ -25,11 +30,21 @@ impl Default for AgentSettings {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(1),
+            slow_interval: None,
             read_deadline: Duration::from_millis(500),
             listen: None,
             state_directory: PathBuf::from("/var/lib/auk"),
             hooks_at_once: 4,
         }
+    }
+}
+
+impl AgentSettings {
+    /// Time between two looks at what the kernel counts or keeps.
+    #[must_use]
+    pub fn slow_interval(&self) -> Duration {
+        let slow = self.slow_interval;
+        slow.unwrap_or(self.interval.saturating_mul(SLOW))
     }
 }
 
@@ -39,6 +54,20 @@ impl Section for AgentSettings {
             "time between two looks; an uncorrectable error is promised to be seen within 2 s";
         let bounds = Duration::from_millis(50)..=Duration::from_secs(3600);
         keys.within("interval", &mut self.interval, bounds, why);
+        let why = "time between two looks at links, AER, ports and what else the kernel counts or keeps; ten times \
+                   interval while it is not set";
+        let expected = "a duration with its unit, such as \"10 s\", from \"50 ms\" to \"1 d\"";
+        let slow = Duration::from_millis(50)..=Duration::from_secs(86_400);
+        let field = &mut self.slow_interval;
+        keys.optional(
+            "slow_interval",
+            field,
+            expected,
+            |value| slow.contains(value),
+            why,
+        );
+        // Who looks more often than the default lets a look take means all looks.
+        self.read_deadline = self.read_deadline.min(self.interval);
         let why = "a look that takes longer counts as not seen";
         let bounds = Duration::from_millis(10)..=Duration::from_secs(60);
         keys.within("read_deadline", &mut self.read_deadline, bounds, why);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use super::problem::{Origin, Problem};
+use super::problem::{Origin, Problem, Source};
 use super::tree::{Entry, Key, Raw, Tree, show};
 use super::value::Value;
 
@@ -30,8 +30,8 @@ pub struct Setting {
     pub expected: String,
     /// Why the default is what it is, or what the key does.
     pub why: &'static str,
-    /// Where it was set; `None` is the default.
-    pub origin: Option<Origin>,
+    /// Where it was set.
+    pub source: Source,
 }
 
 impl Setting {
@@ -225,7 +225,7 @@ impl<'a> Keys<'a> {
             default,
             expected,
             why,
-            origin,
+            source: origin.map_or(Source::Default, Source::File),
         });
     }
 

@@ -9,6 +9,7 @@ mod hook;
 mod keys;
 mod layers;
 mod manifest;
+mod overrides;
 mod print;
 mod problem;
 mod rules;
@@ -26,10 +27,12 @@ pub use agent::AgentSettings;
 pub use hook::Hook;
 pub use keys::{Keys, Section, Setting};
 pub use manifest::{Expected, ExpectedNic, Manifest};
-pub use problem::{ConfigError, Origin, Problem};
+pub use overrides::Overrides;
+pub use problem::{ConfigError, Origin, Problem, Source};
 pub use value::Value;
 
 use crate::check::Settings;
+use crate::status::ConfigStatus;
 use layers::Layers;
 use tree::Tree;
 
@@ -155,6 +158,17 @@ impl Config {
                 let _ = write!(text, "{byte:02x}");
                 text
             })
+    }
+
+    /// For the status document, of a configuration that is in force from a time on.
+    pub(crate) fn status(&self, since_unix_ms: u64) -> ConfigStatus {
+        let files = self.files.iter().map(|file| file.display().to_string());
+        ConfigStatus {
+            hash: self.hash(),
+            files: files.collect(),
+            since_unix_ms,
+            reload: None,
+        }
     }
 
     fn warn_of_hooks(&mut self, root: &Path) {

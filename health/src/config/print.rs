@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Config, Setting};
+use super::{Config, Setting, Source};
 
 impl Config {
     /// As TOML that gives the same configuration, with the source of each value.
@@ -38,20 +38,13 @@ impl Config {
             .effective
             .iter()
             .map(|setting| {
-                let source = setting.origin.as_ref().map(|origin| {
-                    json!({
-                        "file": origin.file.display().to_string(),
-                        "line": origin.line,
-                        "column": origin.column,
-                    })
-                });
                 json!({
                     "key": setting.key(),
                     "value": setting.json,
                     "default": setting.default,
                     "expected": setting.expected,
                     "why": setting.why,
-                    "source": source,
+                    "source": source(&setting.source),
                 })
             })
             .collect();
@@ -64,10 +57,22 @@ fn line(setting: &Setting) -> String {
     let Some(value) = &setting.toml else {
         return format!("# {name} is not set: {why}\n");
     };
-    let source = match (&setting.origin, &setting.default) {
-        (None, _) => "default".to_owned(),
-        (Some(origin), Some(default)) => format!("{origin}, default {default}"),
-        (Some(origin), None) => origin.to_string(),
+    let default = match (&setting.source, &setting.default) {
+        (Source::Default, _) | (_, None) => String::new(),
+        (_, Some(default)) => format!(", default {default}"),
     };
-    format!("{name} = {value}  # {source}: {why}\n")
+    let source = &setting.source;
+    format!("{name} = {value}  # {source}{default}: {why}\n")
+}
+
+fn source(source: &Source) -> Value {
+    match source {
+        Source::Default => Value::Null,
+        Source::CommandLine => json!("command line"),
+        Source::File(origin) => json!({
+            "file": origin.file.display().to_string(),
+            "line": origin.line,
+            "column": origin.column,
+        }),
+    }
 }

@@ -38,6 +38,27 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Where a value in force comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody has set it.
+    Default,
+    /// A file.
+    File(Origin),
+    /// The command line, or the program that the agent is part of.
+    CommandLine,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(origin) => origin.fmt(f),
+            Self::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

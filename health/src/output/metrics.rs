@@ -15,8 +15,8 @@ use crate::verdict::{Admit, HealthState};
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-type Labels = Vec<(&'static str, String)>;
-type Float = Gauge<f64, std::sync::atomic::AtomicU64>;
+pub(super) type Labels = Vec<(&'static str, String)>;
+pub(super) type Float = Gauge<f64, std::sync::atomic::AtomicU64>;
 
 /// The text for a status.
 ///
@@ -29,6 +29,7 @@ pub fn encode(status: &Status) -> Result<String, fmt::Error> {
     links(&mut registry, status);
     ports(&mut registry, status);
     agent(&mut registry, status);
+    super::config_metrics::register(&mut registry, &status.agent);
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
     Ok(text)

@@ -166,6 +166,11 @@ impl Pool {
         }
     }
 
+    /// How long a round may take from the next one on.
+    pub(crate) fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
     /// Begins a round: what was asked before is of no interest any more.
     pub(crate) fn begin(&mut self) {
         let now = Instant::now();
