@@ -200,7 +200,9 @@ pub(super) fn wait_for_write(
         .stdin(Stdio::null())
         .stdout(file)
         .stderr(Stdio::null())
-        .spawn()?;
+        .spawn()
+        // Not to be taken for what the kernel says of the write.
+        .map_err(|source| io::Error::other(format!("starting sh to wait for it: {source}")))?;
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {

@@ -31,7 +31,7 @@ fn show_works_all_the_same(guest: &Guest) -> Result<()> {
 }
 
 fn the_doctor_says_what_to_do(guest: &Guest) -> Result<()> {
-    doctor::finds(guest, ("host", "iommu"), "fail", "intel_iommu=on")?;
+    doctor::finds(guest, ("host", "iommu"), "fail", "VT-d or AMD-Vi")?;
     doctor::finds(guest, ("host", "iommu-groups"), "fail", "turn the IOMMU on")
 }
 
