@@ -98,6 +98,10 @@ pub(crate) enum Command {
     #[command(after_help = cmd::agent::EXAMPLES)]
     Agent(cmd::agent::Args),
 
+    /// Say what the health agent says of what it was fed in a recording
+    #[command(after_help = cmd::replay::EXAMPLES)]
+    Replay(cmd::replay::Args),
+
     /// Open config space for a health agent that may not do so itself
     #[command(after_help = cmd::agent_opener::EXAMPLES)]
     AgentOpener(cmd::agent_opener::Args),

@@ -43,6 +43,9 @@ pub enum AgentError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// The recording cannot be written.
+    #[error("{0}; name another file, or leave out the recording")]
+    Recording(#[from] crate::recording::WriteError),
     /// The address is not on this host alone.
     #[error(
         "{address} is not a loopback address, expected 127.0.0.1 or ::1: the status has no access control"

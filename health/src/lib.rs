@@ -39,6 +39,7 @@ pub mod operator;
 pub mod output;
 pub mod probe;
 mod reader;
+pub mod recording;
 pub mod status;
 pub mod store;
 pub mod time;

@@ -1,7 +1,7 @@
 //! `auk agent`: the health agent in the foreground.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -23,6 +23,7 @@ Examples:
   auk agent --listen 127.0.0.1:9400
   auk agent --check
   auk agent --print-config | grep -v '# default'
+  auk agent --record /var/tmp/auk.jsonl
   curl --unix-socket /run/auk/agent.sock http://agent/metrics
 
 It only reads, from sysfs and config space, and disturbs no job. It answers `auk status` and /metrics at
@@ -43,6 +44,10 @@ pub(crate) struct Args {
     /// A loopback address to serve on as well, in place of agent.listen; port 0 lets the kernel choose
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+
+    /// Write all that is judged to this file, for `auk replay`; one that is there is gone on with
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 
     /// Only say what is wrong with the configuration; ends with 1 when anything is
     #[arg(long, conflicts_with = "print_config")]
@@ -79,6 +84,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         .config(config)
         .overrides(overrides)
         .reader_command(ReaderCommand::this_program([READER]))
+        .record(args.record.clone())
         .build()?;
     let mut ready = format!(
         "watching {}, answering at {}",

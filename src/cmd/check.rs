@@ -79,6 +79,16 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     Ok(answer.code.into())
 }
 
+/// The exit code and the word of a state, as Nagios has them.
+pub(super) const fn graded(state: HealthState) -> (u8, &'static str) {
+    match state {
+        HealthState::Healthy => (0, "OK"),
+        HealthState::Degraded => (1, "WARNING"),
+        HealthState::Unhealthy => (2, "CRITICAL"),
+        HealthState::Unobservable => (3, "UNKNOWN"),
+    }
+}
+
 fn unknown(reason: String) -> Answer {
     Answer {
         code: 3,
@@ -117,12 +127,7 @@ fn state(status: &Status, names: &[String]) -> Answer {
     let worst = found.iter().map(|(state, _)| *state).max();
     let worst = worst.unwrap_or(HealthState::Unobservable);
     let of_worst: Vec<_> = found.iter().filter(|(state, _)| *state == worst).collect();
-    let (code, word) = match worst {
-        HealthState::Healthy => (0, "OK"),
-        HealthState::Degraded => (1, "WARNING"),
-        HealthState::Unhealthy => (2, "CRITICAL"),
-        HealthState::Unobservable => (3, "UNKNOWN"),
-    };
+    let (code, word) = graded(worst);
     let reason = match (of_worst.as_slice(), worst) {
         (all, HealthState::Healthy) => format!("{} of {} healthy", all.len(), found.len()),
         ([(_, only)], _) => only.clone(),

@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod list;
 pub(crate) mod order;
+pub(crate) mod replay;
 pub(crate) mod show;
 pub(crate) mod sim;
 pub(crate) mod status;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Clear(args) => order::clear(&cli.root, args),
         Command::Switch(args) => order::switch(&cli.root, args),
         Command::Agent(args) => agent::run(&cli.root, args),
+        Command::Replay(args) => replay::run(args),
         Command::AgentOpener(args) => agent_opener::run(&cli.root, args),
         Command::Sim { command } => sim::run(&cli.root, command),
         Command::Demo(args) => crate::demo::run(&cli.root, args),

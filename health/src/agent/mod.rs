@@ -27,6 +27,7 @@ use crate::config::{Config, Overrides};
 use crate::output::http;
 use crate::probe::text;
 use crate::reader::ReaderCommand;
+use crate::recording::Recorder;
 use crate::time::Moment;
 use crate::{AgentError, Status};
 use reload::InForce;
@@ -46,6 +47,7 @@ pub struct Builder {
     config: Config,
     overrides: Overrides,
     reader_command: Option<ReaderCommand>,
+    record: Option<PathBuf>,
 }
 
 impl Builder {
@@ -55,6 +57,7 @@ impl Builder {
             config: Config::default(),
             overrides: Overrides::default(),
             reader_command: None,
+            record: None,
         }
     }
 
@@ -118,11 +121,19 @@ impl Builder {
         self
     }
 
+    /// A file to which all is written that the engine is fed; see [`recording`](crate::recording). One that is there is
+    /// gone on with.
+    #[must_use]
+    pub fn record(mut self, file: Option<PathBuf>) -> Self {
+        self.record = file;
+        self
+    }
+
     /// Takes the host's lock and opens the sockets; looks at nothing yet.
     ///
     /// # Errors
     /// When the root is no directory, an option cannot work, another agent watches this root, or
-    /// the sockets cannot be opened.
+    /// the sockets or the recording cannot be opened.
     pub fn build(mut self) -> Result<Agent, AgentError> {
         self.config = self.config.overridden(&self.overrides);
         let agent = &self.config.agent;
@@ -146,7 +157,8 @@ impl Builder {
             .build()
             .map_err(|source| AgentError::Thread { source })?;
         let sockets = Sockets::open(&self.root, self.config.agent.listen)?;
-        let shared = Arc::new(Shared::new(&self));
+        let recorder = self.record.as_deref().map(Recorder::append).transpose()?;
+        let shared = Arc::new(Shared::new(&self, recorder));
         Ok(Agent {
             options: self,
             runtime,

@@ -15,7 +15,7 @@ use crate::probe::discover::Found;
 use crate::probe::target::{ConfigAccess, Sample};
 use crate::reader::{Done, Job, Pool, ReaderCommand};
 use crate::status::ConfigAccessStatus;
-use crate::time::{Moment, millis};
+use crate::time::millis;
 
 /// How long readers may take to end when the agent stops; one that the kernel holds is left.
 const CLOSE: Duration = Duration::from_millis(200);
@@ -191,7 +191,7 @@ impl Rounds {
                     identity,
                     facts: *facts,
                 };
-                shared.judge(|engine| engine.observe(sample));
+                shared.observe(sample);
             }
             Done::Missed(Job::Look { id, class, .. }, error) => {
                 let Some(component) = self.components.get_mut(&id) else {
@@ -199,9 +199,7 @@ impl Rounds {
                 };
                 component.asked = None;
                 let found = &component.found;
-                shared.judge(|engine| {
-                    engine.miss(&found.bdf, found.kind, Moment::now(), class, &error)
-                });
+                shared.miss(&found.bdf, found.kind, class, &error);
             }
         }
     }

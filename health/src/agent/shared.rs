@@ -9,11 +9,13 @@ use nix::sys::time::TimeValLike;
 
 use super::Builder;
 use crate::config::{Config, ConfigError};
-use crate::facts::Kind;
+use crate::facts::{Class, Kind};
 use crate::incident::incidents;
 use crate::operator::{Author, Done, Order, OrderError};
 use crate::probe::ProbeError;
+use crate::probe::target::Sample;
 use crate::probe::text;
+use crate::recording::{Entry, Recorder, Start};
 use crate::status::{ConfigAccessStatus, ReadersStatus, ReloadStatus};
 use crate::time::{Moment, millis};
 use crate::verdict::Transition;
@@ -33,17 +35,21 @@ struct Inner {
     /// The status without what is asked of the engine and of the kernel at each snapshot.
     base: Status,
     subscribers: Vec<SyncSender<Transition>>,
+    recorder: Option<Recorder>,
     closed: bool,
 }
 
 impl Shared {
-    pub(crate) fn new(options: &Builder) -> Self {
-        let inner = Inner {
-            engine: Engine::new(options.config.settings.clone()),
+    pub(crate) fn new(options: &Builder, recorder: Option<Recorder>) -> Self {
+        let settings = &options.config.settings;
+        let mut inner = Inner {
+            engine: Engine::new(settings.clone()),
             base: options.empty_status(),
             subscribers: Vec::new(),
+            recorder,
             closed: false,
         };
+        inner.record(|engine| Entry::Start(Box::new(Start::of(engine, settings, Moment::now()))));
         Self {
             inner: Mutex::new(inner),
             round_ended: Condvar::new(),
@@ -55,17 +61,41 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the engine judge, and tells the subscribers what changed.
-    pub(crate) fn judge(&self, judge: impl FnOnce(&mut Engine) -> Vec<Transition>) {
+    /// Lets the engine judge a look, and tells the subscribers what changed.
+    pub(crate) fn observe(&self, sample: Sample) {
         let mut inner = self.lock();
-        let transitions = judge(&mut inner.engine);
+        if let Some(recorder) = &mut inner.recorder {
+            recorder.look(&sample);
+        }
+        let transitions = inner.engine.observe(sample);
+        inner.tell(transitions);
+    }
+
+    /// As [`observe`](Self::observe), for a look that saw nothing.
+    pub(crate) fn miss(&self, bdf: &str, kind: Kind, class: Class, error: &ProbeError) {
+        let at = Moment::now();
+        let mut inner = self.lock();
+        inner.record(|_| Entry::Miss {
+            bdf: bdf.to_owned(),
+            kind,
+            at,
+            class,
+            error: error.clone(),
+        });
+        let transitions = inner.engine.miss(bdf, kind, at, class, error);
         inner.tell(transitions);
     }
 
     /// Does what somebody orders.
     pub(crate) fn order(&self, author: &Author, order: Order) -> Result<Done, OrderError> {
+        let at = Moment::now();
         let mut inner = self.lock();
-        let (done, transitions) = inner.engine.order(Moment::now(), author, order)?;
+        let (done, transitions) = inner.engine.order(at, author, order)?;
+        inner.record(|_| Entry::Order {
+            at,
+            author: author.clone(),
+            order: done.order.clone(),
+        });
         tell_order(&done);
         inner.tell(transitions);
         Ok(done)
@@ -75,7 +105,9 @@ impl Shared {
     pub(crate) fn configure(&self, config: &Config, pending: Vec<String>) {
         let now = Moment::now();
         let mut inner = self.lock();
-        inner.engine.set_settings(config.settings.clone());
+        let settings = &config.settings;
+        inner.record(|_| Entry::Settings(Box::new(Start::without_memory(settings, now))));
+        inner.engine.set_settings(settings.clone());
         let agent = &mut inner.base.agent;
         agent.interval_ms = millis(config.agent.interval);
         agent.config = config.status(now.unix_ms);
@@ -99,7 +131,12 @@ impl Shared {
 
     /// Forgets a component in whose place something of another kind is now.
     pub(crate) fn forget(&self, bdf: &str, kind: Kind) {
-        self.lock().engine.forget(bdf, kind);
+        let mut inner = self.lock();
+        inner.record(|_| Entry::Forget {
+            bdf: bdf.to_owned(),
+            kind,
+        });
+        inner.engine.forget(bdf, kind);
     }
 
     /// Marks the end of a round.
@@ -111,7 +148,12 @@ impl Shared {
     ) {
         let mut inner = self.lock();
         inner.base.agent.rounds += 1;
-        for done in inner.engine.expire(Moment::now()) {
+        let now = Moment::now();
+        let ended = inner.engine.expire(now);
+        if !ended.is_empty() {
+            inner.record(|_| Entry::Expire(now));
+        }
+        for done in ended {
             tell_order(&done);
         }
         inner.base.agent.readers = readers;
@@ -171,6 +213,13 @@ impl Shared {
 }
 
 impl Inner {
+    /// Writes what the engine is fed, where a recording was asked for.
+    fn record(&mut self, entry: impl FnOnce(&Engine) -> Entry) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.put(&entry(&self.engine));
+        }
+    }
+
     /// Tells the journal and the subscribers what changed.
     fn tell(&mut self, transitions: Vec<Transition>) {
         for transition in transitions {

@@ -188,6 +188,29 @@ impl Config {
     }
 }
 
+impl Settings {
+    /// What differs from the defaults, as TOML that gives the same. Without the manifest.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let tree = Tree::default();
+        let listed = |mut settings: Self| {
+            let mut keys = Keys::new(&tree);
+            settings.keys(&mut keys);
+            keys.finish().0
+        };
+        let (mine, defaults) = (listed(self.clone()), listed(Self::default()));
+        let mut text = String::new();
+        for (setting, default) in mine.iter().zip(&defaults) {
+            if let Some(value) = setting.toml.as_ref()
+                && setting.toml != default.toml
+            {
+                let _ = writeln!(text, "{} = {value}", setting.key());
+            }
+        }
+        text
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         // Without files nothing can be wrong.

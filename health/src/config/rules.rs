@@ -72,9 +72,10 @@ impl Settings {
     }
 
     fn check(&mut self, keys: &mut Keys<'_>, check: &str) {
+        let mode = self.modes.get(check).copied().unwrap_or_default();
         let mut switches = Switches {
-            enabled: true,
-            shadow: false,
+            enabled: mode != Mode::Off,
+            shadow: mode == Mode::Shadow,
         };
         switches.keys(keys);
         match switches.mode() {
