@@ -85,6 +85,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         .overrides(overrides)
         .reader_command(ReaderCommand::this_program([READER]))
         .record(args.record.clone())
+        .service()
         .build()?;
     let mut ready = format!(
         "watching {}, answering at {}",

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use auk_health::opener::{Opener, socket_path};
 use nix::unistd::User;
+use sd_notify::NotifyState;
 
 use crate::output;
 
@@ -35,6 +36,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         args.user,
         socket_path(root).display()
     ));
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        tracing::warn!(%error, "could not tell the service manager");
+    }
     opener.run()?;
     Ok(ExitCode::SUCCESS)
 }

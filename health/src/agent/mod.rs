@@ -5,6 +5,7 @@ mod reload;
 mod round;
 mod shared;
 mod socket;
+mod supervisor;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use reload::InForce;
 use round::{Cadence, Rounds};
 pub(crate) use shared::Shared;
 use socket::Sockets;
+use supervisor::Supervisor;
 
 /// Faster than this a look would begin before the last one's deadline.
 const LEAST_INTERVAL: Duration = Duration::from_millis(50);
@@ -48,6 +50,7 @@ pub struct Builder {
     overrides: Overrides,
     reader_command: Option<ReaderCommand>,
     record: Option<PathBuf>,
+    is_service: bool,
 }
 
 impl Builder {
@@ -58,6 +61,7 @@ impl Builder {
             overrides: Overrides::default(),
             reader_command: None,
             record: None,
+            is_service: false,
         }
     }
 
@@ -96,6 +100,14 @@ impl Builder {
     #[must_use]
     pub fn reader_command(mut self, command: ReaderCommand) -> Self {
         self.reader_command = Some(command);
+        self
+    }
+
+    /// It is what the service manager started this process for: systemd is told when it is ready, how
+    /// the host is and that the loop goes round, if it asked to be. See sd_notify(3).
+    #[must_use]
+    pub fn service(mut self) -> Self {
+        self.is_service = true;
         self
     }
 
@@ -279,17 +291,27 @@ async fn serve(
     let cadence = Cadence::of(&force.agent);
     let mut rounds = Rounds::new(&force.root, cadence, options.reader_command);
     let mut ticks = ticks(force.agent.interval);
+    let mut supervisor = match options.is_service {
+        true => Supervisor::of_service(),
+        false => Supervisor::none(),
+    };
     tokio::pin!(stop);
     loop {
         tokio::select! {
             biased;
             () = &mut stop => break,
             () = reloader.asked() => {
+                supervisor.reloading();
                 // What is wrong with it was told.
                 if force.reload(shared).is_ok() {
                     rounds.set_cadence(Cadence::of(&force.agent));
                     ticks = self::ticks(force.agent.interval);
                 }
+                supervisor.reloaded();
+                continue;
+            }
+            () = supervisor.hungry() => {
+                supervisor.alive();
                 continue;
             }
             _ = ticks.tick() => {}
@@ -297,9 +319,10 @@ async fn serve(
         tokio::select! {
             biased;
             () = &mut stop => break,
-            () = rounds.run(shared) => {}
+            () = rounds.run(shared) => supervisor.round_ended(shared),
         }
     }
+    supervisor.stopping();
     // The path goes first, so that nobody new comes.
     drop(sockets);
     closing.send_replace(true);

@@ -1,5 +1,6 @@
 //! What the loop, the servers and the handle share.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::probe::text;
 use crate::recording::{Entry, Recorder, Start};
 use crate::status::{ConfigAccessStatus, ReadersStatus, ReloadStatus};
 use crate::time::{Moment, millis};
-use crate::verdict::Transition;
+use crate::verdict::{HealthState, Transition};
 use crate::{Engine, Status, WaitError};
 
 /// Transitions that may wait for a subscriber; one that is further behind is let go.
@@ -127,6 +128,16 @@ impl Shared {
             pending: Vec::new(),
         };
         self.lock().base.agent.config.reload = Some(reload);
+    }
+
+    /// How many components are how.
+    pub(crate) fn states(&self) -> BTreeMap<HealthState, usize> {
+        self.lock().engine.states()
+    }
+
+    /// How the last reload of the configuration went.
+    pub(crate) fn last_reload(&self) -> Option<ReloadStatus> {
+        self.lock().base.agent.config.reload.clone()
     }
 
     /// Forgets a component in whose place something of another kind is now.

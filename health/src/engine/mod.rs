@@ -16,7 +16,7 @@ use crate::probe::ProbeError;
 use crate::probe::target::Sample;
 use crate::status::ComponentStatus;
 use crate::time::Moment;
-use crate::verdict::Transition;
+use crate::verdict::{HealthState, Transition};
 use clock::Clock;
 use component::{Component, Rules};
 use episodes::Episodes;
@@ -186,6 +186,16 @@ impl Engine {
                 component.status(now, rules)
             })
             .collect()
+    }
+
+    /// How many components are how.
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<HealthState, usize> {
+        let mut states = BTreeMap::new();
+        for component in self.components.values() {
+            *states.entry(component.state).or_default() += 1;
+        }
+        states
     }
 
     fn record(&mut self, done: &Done) {
