@@ -138,7 +138,7 @@ fn hot(file: &Path) {
     let what = "the die is 3 C below the shutdown point";
     let mut stage = chip(file, what, "drain", "temperature");
     stage.vitals(CHIP, |signs| {
-        signs.die_temperature = signs.shutdown_point - 30
+        signs.die_temperature = signs.shutdown_point - 30;
     });
     stage.looks(20);
 }

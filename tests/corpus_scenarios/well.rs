@@ -122,7 +122,7 @@ fn hot_for_half_a_minute(file: &Path) {
     let mut stage = chip(file, "the die is at its throttle point for half a minute");
     stage.looks(11);
     stage.vitals(CHIP, |signs| {
-        signs.die_temperature = signs.throttle_point + 5
+        signs.die_temperature = signs.throttle_point + 5;
     });
     stage.looks(30);
     stage.heal();

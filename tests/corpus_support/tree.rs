@@ -27,10 +27,13 @@ const SEEN: [&str; 4] = [
 /// The second chip's port, and the one that it shares with the first.
 const PORTS: [&str; 2] = ["0000:00:01.1/0000:02:00.0", "0000:00:01.0/0000:02:00.0"];
 
+/// A change to what a file holds.
+pub type Change = Box<dyn Fn(&mut Vec<u8>)>;
+
 /// A change to a file.
 pub enum Edit {
     Text(String),
-    Bytes(Box<dyn Fn(&mut Vec<u8>)>),
+    Bytes(Change),
     Gone,
 }
 
