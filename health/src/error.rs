@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::store::StoreError;
+
 /// Why an agent did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -62,6 +64,9 @@ pub enum AgentError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// What a former agent kept may not be gone on with.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The event loop or its thread could not be started.
     #[error("could not start the agent's thread: {source}")]
     Thread {

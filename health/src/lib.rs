@@ -52,3 +52,4 @@ pub use engine::{Engine, RestoreError, Saved, rules};
 pub use error::{AgentError, WaitError};
 pub use reader::{ReaderCommand, run_process as run_reader};
 pub use status::Status;
+pub use store::StoreError;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::facts::{Aer, Holder, Identity, Kind, Link, Port};
 use crate::incident::Incident;
 use crate::operator::{Author, Done, Hold, Switch};
+use crate::store::StoreStatus;
 use crate::verdict::{Action, Admission, HealthState, Transition, Verdict};
 
 /// Version of [`Status`]; a new field does not change it, a changed meaning does.
@@ -35,6 +36,9 @@ pub struct Status {
     /// Checks whose mode was ordered at run time.
     #[serde(default)]
     pub switches: Vec<Switch>,
+    /// How what must survive the agent is kept.
+    #[serde(default)]
+    pub store: Option<StoreStatus>,
 }
 
 impl Status {

@@ -80,12 +80,14 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     }
 
     let stop = Stop::hold()?;
+    let state_directory = config.state_directory(root);
     let agent = Agent::builder(root)
         .config(config)
         .overrides(overrides)
         .reader_command(ReaderCommand::this_program([READER]))
         .record(args.record.clone())
         .service()
+        .state_directory(state_directory)
         .build()?;
     let mut ready = format!(
         "watching {}, answering at {}",

@@ -10,6 +10,7 @@ use auk_health::Status;
 use auk_health::client::{self, ClientError};
 use auk_health::incident::Incident;
 use auk_health::status::ComponentStatus;
+use auk_health::store::StoreStatus;
 use auk_health::verdict::{Action, Admit, HealthState, Verdict};
 
 use crate::failure::{self, FOUND_WRONG};
@@ -56,7 +57,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         output::print_json(&status)?;
     } else {
         output::print(&text(&status, args.all, Screen::stdout()))?;
-        if let Some(remark) = remark(root, &status) {
+        for remark in remarks(root, &status) {
             output::note(&remark);
         }
     }
@@ -96,7 +97,7 @@ fn watch(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
             (Err(error), true) => output::note(&error.to_string()),
             (Ok(status), false) => {
                 let mut text = text(status, args.all, screen);
-                if let Some(remark) = remark(root, status) {
+                for remark in remarks(root, status) {
                     text.push_str(&format!("note: {remark}\n"));
                 }
                 output::print(&screen.repaint(&text))?;
@@ -108,7 +109,33 @@ fn watch(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// What the table does not show.
-fn remark(root: &Path, status: &Status) -> Option<String> {
+fn remarks(root: &Path, status: &Status) -> Vec<String> {
+    let store = status
+        .store
+        .as_ref()
+        .and_then(|store| unwritable(status, store));
+    seen_little(root, status).into_iter().chain(store).collect()
+}
+
+/// That what happens now is lost with the agent, if it is.
+fn unwritable(status: &Status, store: &StoreStatus) -> Option<String> {
+    let reason = store.reason.as_ref()?;
+    let since = since(
+        status,
+        store.unwritable_since_unix_ms.unwrap_or(status.at_unix_ms),
+    );
+    let waiting = store.unwritten;
+    let lost = match store.lost {
+        0 => String::new(),
+        lost => format!(", {lost} are lost already"),
+    };
+    Some(format!(
+        "nothing is stored for {}: {reason}; {waiting} events wait in memory, and are lost if the agent ends{lost}",
+        span(since)
+    ))
+}
+
+fn seen_little(root: &Path, status: &Status) -> Option<String> {
     if status.agent.rounds == 0 {
         return Some("the agent has only just started and has not seen all devices yet".to_owned());
     }

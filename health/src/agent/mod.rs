@@ -1,11 +1,15 @@
 //! The loop: look, judge, tell; once a second, whatever hangs.
 
 mod handle;
+mod judging;
+mod memory;
 mod reload;
 mod round;
 mod shared;
 mod socket;
 mod supervisor;
+mod tell;
+mod usage;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -29,6 +33,7 @@ use crate::output::http;
 use crate::probe::text;
 use crate::reader::ReaderCommand;
 use crate::recording::Recorder;
+use crate::store::Store;
 use crate::time::Moment;
 use crate::{AgentError, Status};
 use reload::InForce;
@@ -51,6 +56,7 @@ pub struct Builder {
     reader_command: Option<ReaderCommand>,
     record: Option<PathBuf>,
     is_service: bool,
+    state_directory: Option<PathBuf>,
 }
 
 impl Builder {
@@ -62,6 +68,7 @@ impl Builder {
             reader_command: None,
             record: None,
             is_service: false,
+            state_directory: None,
         }
     }
 
@@ -141,11 +148,20 @@ impl Builder {
         self
     }
 
+    /// Where to keep what must outlive the agent, such as [`Config::state_directory`]; by default it is kept in memory
+    /// alone.
+    #[must_use]
+    pub fn state_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state_directory = Some(directory.into());
+        self
+    }
+
     /// Takes the host's lock and opens the sockets; looks at nothing yet.
     ///
     /// # Errors
-    /// When the root is no directory, an option cannot work, another agent watches this root, or
-    /// the sockets or the recording cannot be opened.
+    /// When the root is no directory, an option cannot work, another agent watches this root, the sockets or the
+    /// recording cannot be opened, or a newer agent kept what is in the state directory. One that cannot be written
+    /// is no error: the agent says so, and goes on from memory.
     pub fn build(mut self) -> Result<Agent, AgentError> {
         self.config = self.config.overridden(&self.overrides);
         let agent = &self.config.agent;
@@ -170,7 +186,8 @@ impl Builder {
             .map_err(|source| AgentError::Thread { source })?;
         let sockets = Sockets::open(&self.root, self.config.agent.listen)?;
         let recorder = self.record.as_deref().map(Recorder::append).transpose()?;
-        let shared = Arc::new(Shared::new(&self, recorder));
+        let (store, boot_id) = self.open_store()?;
+        let shared = Arc::new(Shared::new(&self, store, boot_id, recorder));
         Ok(Agent {
             options: self,
             runtime,
@@ -285,11 +302,13 @@ async fn serve(
         overrides: options.overrides,
         booted: options.config.settings.booted,
         agent: options.config.agent,
+        store: options.config.store,
     };
     info!(root = %force.root.display(), interval = ?force.agent.interval, "watching");
 
     let cadence = Cadence::of(&force.agent);
-    let mut rounds = Rounds::new(&force.root, cadence, options.reader_command);
+    let command = options.reader_command;
+    let mut rounds = Rounds::new(&force.root, cadence, command, shared.known());
     let mut ticks = ticks(force.agent.interval);
     let mut supervisor = match options.is_service {
         true => Supervisor::of_service(),
@@ -346,6 +365,18 @@ fn ticks(every: Duration) -> Interval {
 }
 
 impl Builder {
+    /// The store, and the boot that it is opened for. Two agents do not meet in it, as the host's lock is held.
+    fn open_store(&self) -> Result<(Store, String), AgentError> {
+        let boot_id = memory::boot_id(&self.root);
+        let settings = &self.config.store;
+        let now = Moment::now().unix_ms;
+        let store = match &self.state_directory {
+            Some(directory) => Store::open(directory, &boot_id, settings, now)?,
+            None => Store::in_memory(&boot_id, settings, now)?,
+        };
+        Ok((store, boot_id))
+    }
+
     fn empty_status(&self) -> Status {
         let now = Moment::now();
         Status {
@@ -370,6 +401,7 @@ impl Builder {
             transitions: Vec::new(),
             orders: Vec::new(),
             switches: Vec::new(),
+            store: None,
         }
     }
 }

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use super::Shared;
 use crate::config::{AgentSettings, Config, ConfigError, Overrides};
+use crate::store::StoreSettings;
 
 /// Asks an agent to read its configuration again.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,8 @@ pub(super) struct InForce {
     pub(super) booted: Option<Duration>,
     /// How the agent runs.
     pub(super) agent: AgentSettings,
+    /// How much is kept.
+    pub(super) store: StoreSettings,
 }
 
 impl InForce {
@@ -58,7 +61,7 @@ impl InForce {
         };
         config.settings.booted = self.booted;
         tell_warnings(&config);
-        let pending = self.pending(&config.agent);
+        let pending = self.pending(&config);
         for key in &pending {
             warn!("{key} was changed, and is read at start only: restart the agent");
         }
@@ -73,15 +76,19 @@ impl InForce {
     }
 
     /// Keys whose new values come into force with the agent's next start.
-    fn pending(&self, new: &AgentSettings) -> Vec<String> {
-        let mut keys = Vec::new();
-        if new.listen != self.agent.listen {
-            keys.push("agent.listen".to_owned());
-        }
-        if new.state_directory != self.agent.state_directory {
-            keys.push("agent.state_directory".to_owned());
-        }
-        keys
+    fn pending(&self, new: &Config) -> Vec<String> {
+        let (agent, store) = (&self.agent, &self.store);
+        let changed = [
+            ("agent.listen", new.agent.listen != agent.listen),
+            (
+                "agent.state_directory",
+                new.agent.state_directory != agent.state_directory,
+            ),
+            ("store.keep", new.store.keep != store.keep),
+            ("store.most_mib", new.store.most_bytes != store.most_bytes),
+        ];
+        let changed = changed.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(key, _)| key.to_owned()).collect()
     }
 }
 

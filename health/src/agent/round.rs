@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::judging::Judging;
 use super::shared::Shared;
 use crate::config::AgentSettings;
 use crate::facts::{Class, Kind};
@@ -66,8 +67,14 @@ struct Component {
 }
 
 impl Rounds {
-    pub(super) fn new(root: &Path, cadence: Cadence, command: Option<ReaderCommand>) -> Self {
-        Self {
+    /// With those components that were known to a former agent: one that is gone is to be missed.
+    pub(super) fn new(
+        root: &Path,
+        cadence: Cadence,
+        command: Option<ReaderCommand>,
+        known: Vec<Found>,
+    ) -> Self {
+        let mut rounds = Self {
             pool: Pool::new(command, root, cadence.deadline),
             cadence,
             round: 0,
@@ -75,7 +82,11 @@ impl Rounds {
             by_address: BTreeMap::new(),
             components: BTreeMap::new(),
             listing: None,
+        };
+        for found in known {
+            rounds.add(found);
         }
+        rounds
     }
 
     /// Another cadence from the next round on.
@@ -97,9 +108,8 @@ impl Rounds {
         self.look(known);
         let mut pause = FIRST_PAUSE;
         loop {
-            for done in self.pool.collect() {
-                self.take(shared, done);
-            }
+            let done = self.pool.collect();
+            self.take_all(shared, done);
             if self.pool.is_idle() {
                 break;
             }
@@ -110,9 +120,8 @@ impl Rounds {
             tokio::time::sleep(pause.min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        for done in self.pool.give_up() {
-            self.take(shared, done);
-        }
+        let missed = self.pool.give_up();
+        self.take_all(shared, missed);
         shared.end_round(self.listing.as_ref(), self.pool.usage(), self.access());
     }
 
@@ -156,12 +165,23 @@ impl Rounds {
         self.pool.ask(jobs);
     }
 
-    fn take(&mut self, shared: &Shared, done: Done) {
+    /// Judges what came in one go, so that what changes is written to disk once for all of it.
+    fn take_all(&mut self, shared: &Shared, done: Vec<Done>) {
+        if !done.is_empty() {
+            shared.judge(|judging| {
+                for done in done {
+                    self.take(judging, done);
+                }
+            });
+        }
+    }
+
+    fn take(&mut self, judging: &mut Judging<'_>, done: Done) {
         match done {
             Done::Listed(Ok(listed)) => {
                 self.listing = None;
                 if let Some(listed) = listed {
-                    let new = self.adopt(shared, listed);
+                    let new = self.adopt(judging, listed);
                     self.look(new);
                 }
             }
@@ -191,7 +211,7 @@ impl Rounds {
                     identity,
                     facts: *facts,
                 };
-                shared.observe(sample);
+                judging.observe(sample);
             }
             Done::Missed(Job::Look { id, class, .. }, error) => {
                 let Some(component) = self.components.get_mut(&id) else {
@@ -199,7 +219,7 @@ impl Rounds {
                 };
                 component.asked = None;
                 let found = &component.found;
-                shared.miss(&found.bdf, found.kind, class, &error);
+                judging.miss(&found.bdf, found.kind, class, &error);
             }
         }
     }
@@ -212,7 +232,7 @@ impl Rounds {
     }
 
     /// Takes in what is new; what is listed no more is looked at as before, and found absent.
-    fn adopt(&mut self, shared: &Shared, listed: Vec<Found>) -> Vec<u64> {
+    fn adopt(&mut self, judging: &mut Judging<'_>, listed: Vec<Found>) -> Vec<u64> {
         let mut new = Vec::new();
         for found in listed {
             if let Some(&known) = self.by_address.get(&found.bdf) {
@@ -223,25 +243,29 @@ impl Rounds {
                     continue;
                 }
                 if former.found.kind != found.kind {
-                    shared.forget(&found.bdf, former.found.kind);
+                    judging.forget(&found.bdf, former.found.kind);
                 }
                 self.components.remove(&known);
                 self.pool.forget(known);
             }
-            self.next += 1;
-            let id = self.next;
-            self.by_address.insert(found.bdf.clone(), id);
-            let component = Component {
-                bdf: Arc::from(found.bdf.as_str()),
-                found: Arc::new(found),
-                slow: self.round,
-                asked: None,
-                access: ConfigAccess::None,
-            };
-            self.components.insert(id, component);
-            new.push(id);
+            new.push(self.add(found));
         }
         new
+    }
+
+    fn add(&mut self, found: Found) -> u64 {
+        self.next += 1;
+        let id = self.next;
+        self.by_address.insert(found.bdf.clone(), id);
+        let component = Component {
+            bdf: Arc::from(found.bdf.as_str()),
+            found: Arc::new(found),
+            slow: self.round,
+            asked: None,
+            access: ConfigAccess::None,
+        };
+        self.components.insert(id, component);
+        id
     }
 }
 

@@ -5,19 +5,20 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
+use tokio::sync::watch;
 
-use super::Builder;
+use super::judging::Judging;
+use super::memory::Memory;
+use super::usage::Usage;
+use super::{Builder, tell};
 use crate::config::{Config, ConfigError};
-use crate::facts::{Class, Kind};
 use crate::incident::incidents;
 use crate::operator::{Author, Done, Order, OrderError};
 use crate::probe::ProbeError;
-use crate::probe::target::Sample;
-use crate::probe::text;
+use crate::probe::discover::Found;
 use crate::recording::{Entry, Recorder, Start};
 use crate::status::{ConfigAccessStatus, ReadersStatus, ReloadStatus};
+use crate::store::{Event, Record, Store};
 use crate::time::{Moment, millis};
 use crate::verdict::{HealthState, Transition};
 use crate::{Engine, Status, WaitError};
@@ -33,6 +34,10 @@ pub(crate) struct Shared {
 
 struct Inner {
     engine: Engine,
+    memory: Memory,
+    store: Store,
+    /// Id of the last event that was told.
+    last_told: watch::Sender<u64>,
     /// The status without what is asked of the engine and of the kernel at each snapshot.
     base: Status,
     subscribers: Vec<SyncSender<Transition>>,
@@ -41,16 +46,27 @@ struct Inner {
 }
 
 impl Shared {
-    pub(crate) fn new(options: &Builder, recorder: Option<Recorder>) -> Self {
+    pub(crate) fn new(
+        options: &Builder,
+        store: Store,
+        boot_id: String,
+        recorder: Option<Recorder>,
+    ) -> Self {
         let settings = &options.config.settings;
+        let now = Moment::now();
+        let (memory, engine, start) = Memory::restore(&store, settings, boot_id, now);
         let mut inner = Inner {
-            engine: Engine::new(settings.clone()),
+            engine,
+            memory,
+            store,
+            last_told: watch::Sender::new(0),
             base: options.empty_status(),
             subscribers: Vec::new(),
             recorder,
             closed: false,
         };
-        inner.record(|engine| Entry::Start(Box::new(Start::of(engine, settings, Moment::now()))));
+        inner.record(|engine| Entry::Start(Box::new(Start::of(engine, settings, now))));
+        inner.keep(vec![start]);
         Self {
             inner: Mutex::new(inner),
             round_ended: Condvar::new(),
@@ -62,29 +78,16 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the engine judge a look, and tells the subscribers what changed.
-    pub(crate) fn observe(&self, sample: Sample) {
+    /// Lets the engine judge; what changes is stored, and then told.
+    pub(crate) fn judge(&self, judge: impl FnOnce(&mut Judging<'_>)) {
         let mut inner = self.lock();
-        if let Some(recorder) = &mut inner.recorder {
-            recorder.look(&sample);
-        }
-        let transitions = inner.engine.observe(sample);
-        inner.tell(transitions);
-    }
-
-    /// As [`observe`](Self::observe), for a look that saw nothing.
-    pub(crate) fn miss(&self, bdf: &str, kind: Kind, class: Class, error: &ProbeError) {
-        let at = Moment::now();
-        let mut inner = self.lock();
-        inner.record(|_| Entry::Miss {
-            bdf: bdf.to_owned(),
-            kind,
-            at,
-            class,
-            error: error.clone(),
-        });
-        let transitions = inner.engine.miss(bdf, kind, at, class, error);
-        inner.tell(transitions);
+        let Inner {
+            engine, recorder, ..
+        } = &mut *inner;
+        let mut judging = Judging::new(engine, recorder.as_mut());
+        judge(&mut judging);
+        let records = judging.records();
+        inner.keep(records);
     }
 
     /// Does what somebody orders.
@@ -97,8 +100,9 @@ impl Shared {
             author: author.clone(),
             order: done.order.clone(),
         });
-        tell_order(&done);
-        inner.tell(transitions);
+        let mut records = vec![Record::from(&done)];
+        records.extend(transitions.iter().map(Record::from));
+        inner.keep(records);
         Ok(done)
     }
 
@@ -140,14 +144,16 @@ impl Shared {
         self.lock().base.agent.config.reload.clone()
     }
 
-    /// Forgets a component in whose place something of another kind is now.
-    pub(crate) fn forget(&self, bdf: &str, kind: Kind) {
-        let mut inner = self.lock();
-        inner.record(|_| Entry::Forget {
+    /// The components that a former agent knew.
+    pub(crate) fn known(&self) -> Vec<Found> {
+        let inner = self.lock();
+        let known = inner.engine.known().map(|(bdf, kind, identity)| Found {
             bdf: bdf.to_owned(),
             kind,
+            pci_id: identity.pci_id.clone(),
+            interface: identity.interface.clone(),
         });
-        inner.engine.forget(bdf, kind);
+        known.collect()
     }
 
     /// Marks the end of a round.
@@ -164,8 +170,12 @@ impl Shared {
         if !ended.is_empty() {
             inner.record(|_| Entry::Expire(now));
         }
-        for done in ended {
-            tell_order(&done);
+        match ended.is_empty() && !inner.memory.is_due() {
+            true => {
+                let events = inner.store.tick(now.unix_ms);
+                inner.tell(&events);
+            }
+            false => inner.keep_all(ended.iter().map(Record::from).collect()),
         }
         inner.base.agent.readers = readers;
         inner.base.agent.config_access = config_access;
@@ -174,12 +184,16 @@ impl Shared {
         self.round_ended.notify_all();
     }
 
-    /// Nothing new will come.
+    /// Keeps all that is known for the next agent. Nothing new will come.
     pub(crate) fn close(&self) {
         let mut inner = self.lock();
+        let now = Moment::now();
+        inner.keep_all(vec![Memory::farewell(now)]);
         inner.closed = true;
         inner.subscribers.clear();
+        let store = inner.store.clone();
         drop(inner);
+        store.close(now.unix_ms);
         self.round_ended.notify_all();
     }
 
@@ -231,23 +245,36 @@ impl Inner {
         }
     }
 
-    /// Tells the journal and the subscribers what changed.
-    fn tell(&mut self, transitions: Vec<Transition>) {
-        for transition in transitions {
-            tracing::info!(
-                component = transition.component,
-                check = transition.check,
-                to = %transition.to,
-                reason = transition.reason,
-                shadow = transition.shadow,
-                "state changed"
-            );
-            self.subscribers
-                .retain(|subscriber| match subscriber.try_send(transition.clone()) {
-                    Ok(()) => true,
-                    Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-                });
+    /// Stores what happened, if anything did, with what is remembered of it, and then tells it.
+    fn keep(&mut self, records: Vec<Record>) {
+        if !records.is_empty() {
+            self.keep_all(records);
         }
+    }
+
+    fn keep_all(&mut self, records: Vec<Record>) {
+        let now = Moment::now();
+        let states = self.memory.states(&self.engine, now);
+        let events = self.store.append(now.unix_ms, records, states);
+        self.tell(&events);
+    }
+
+    /// Tells the journal, the subscribers and those who wait for events.
+    fn tell(&mut self, events: &[Event]) {
+        let Some(last) = events.last() else { return };
+        for event in events {
+            let transition = event.transition();
+            tell::journal(event, transition.as_ref());
+            if let Some(transition) = transition {
+                self.subscribers.retain(|subscriber| {
+                    match subscriber.try_send(transition.clone()) {
+                        Ok(()) => true,
+                        Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+                    }
+                });
+            }
+        }
+        self.last_told.send_replace(last.id);
     }
 
     fn status(&self, usage: Usage) -> Status {
@@ -261,53 +288,7 @@ impl Inner {
         status.transitions = self.engine.transitions().cloned().collect();
         status.orders = self.engine.orders().cloned().collect();
         status.switches = self.engine.switches().cloned().collect();
+        status.store = Some(self.store.status());
         status
     }
-}
-
-fn tell_order(done: &Done) {
-    tracing::info!(
-        author = done.author.as_ref().map(tracing::field::display),
-        order = ?done.order,
-        outcome = done.outcome,
-        "order"
-    );
-}
-
-/// What the agent itself uses.
-#[derive(Clone, Copy)]
-struct Usage {
-    cpu_seconds: f64,
-    resident_bytes: u64,
-}
-
-impl Usage {
-    /// Asks the kernel, which may take its time: not for under the lock.
-    fn now() -> Self {
-        Self {
-            cpu_seconds: cpu_seconds(),
-            resident_bytes: resident_bytes(),
-        }
-    }
-}
-
-/// CPU time of this process; 0 when the kernel does not say.
-fn cpu_seconds() -> f64 {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
-        return 0.0;
-    };
-    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Duration::from_micros(u64::try_from(micros).unwrap_or(0)).as_secs_f64()
-}
-
-/// Resident memory of this process; 0 when the kernel does not say.
-fn resident_bytes() -> u64 {
-    let pages = text::read("/proc/self/status".as_ref()).ok();
-    let kilobytes = pages.and_then(|status| {
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
-    });
-    kilobytes.unwrap_or(0).saturating_mul(1024)
 }

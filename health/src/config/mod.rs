@@ -13,6 +13,7 @@ mod overrides;
 mod print;
 mod problem;
 mod rules;
+mod store;
 mod tree;
 mod value;
 
@@ -33,6 +34,7 @@ pub use value::Value;
 
 use crate::check::Settings;
 use crate::status::ConfigStatus;
+use crate::store::StoreSettings;
 use layers::Layers;
 use tree::Tree;
 
@@ -41,6 +43,8 @@ use tree::Tree;
 pub struct Config {
     /// How the agent runs.
     pub agent: AgentSettings,
+    /// How much is kept of what must survive the agent.
+    pub store: StoreSettings,
     /// By what is judged.
     pub settings: Settings,
     /// Commands to run, by name.
@@ -120,6 +124,8 @@ impl Config {
         let mut settings = Settings::default();
         let mut keys = Keys::new(tree);
         keys.table("agent", |keys| agent.keys(keys));
+        let mut store = StoreSettings::default();
+        keys.table("store", |keys| store.keys(keys));
         settings.keys(&mut keys);
         let hooks = keys.named::<Hook>("hook");
         let mut manifest = Manifest::default();
@@ -128,6 +134,7 @@ impl Config {
         let (effective, problems) = keys.finish();
         let config = Self {
             agent,
+            store,
             settings,
             hooks,
             effective,

@@ -1,11 +1,12 @@
 //! The engine's memory, as it outlives the agent and the boot.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::clock::Clock;
+use super::clock::{Boot, Clock};
 use super::component::{Checked, Component};
 use super::episodes::Episodes;
 use super::judged::Judged;
@@ -19,6 +20,11 @@ use crate::verdict::{HealthState, Transition};
 /// Version of [`Saved`].
 const VERSION: u32 = 1;
 
+/// Names of [`Saved`]'s parts: what begins with this is of a component.
+const COMPONENT: &str = "component";
+/// The part that is of no component.
+const HOST: &str = "host";
+
 /// All that an engine remembers.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Saved {
@@ -27,6 +33,7 @@ pub struct Saved {
     /// When it was saved, on the engine's clock.
     at: Moment,
     clock: Clock,
+    #[serde(default)]
     components: Vec<SavedComponent>,
     holds: BTreeMap<String, Hold>,
     switches: BTreeMap<String, Switch>,
@@ -68,13 +75,72 @@ pub enum RestoreError {
         found: u32,
     },
     /// It cannot be put into JSON.
-    #[error("what the check {check} remembers cannot be saved: {source}")]
-    Check {
-        /// The check.
-        check: String,
+    #[error("what {what} remembers cannot be saved: {source}")]
+    Unsaved {
+        /// A check, or a part.
+        what: String,
         /// Why not.
         source: serde_json::Error,
     },
+    /// It is no JSON of the form that is known.
+    #[error(
+        "the agent's memory of {part} makes no sense ({source}): what it knew of the past is lost"
+    )]
+    Part {
+        /// Name of the part.
+        part: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+impl Saved {
+    /// The memory as texts, one of each component and one of all else, so that only what changed has to be written.
+    ///
+    /// # Errors
+    /// When a part cannot be put into JSON.
+    pub fn into_parts(mut self) -> Result<BTreeMap<String, String>, RestoreError> {
+        let mut parts = BTreeMap::new();
+        for component in std::mem::take(&mut self.components) {
+            let part = format!("{COMPONENT} {} {}", component.kind.name(), component.bdf);
+            let text = to_text(&part, &component)?;
+            parts.insert(part, text);
+        }
+        parts.insert(HOST.to_owned(), to_text(HOST, &self)?);
+        Ok(parts)
+    }
+
+    /// The memory that the parts are of; `None` when there is none. A component that makes no sense is left out, and
+    /// begins anew.
+    ///
+    /// # Errors
+    /// When what is not of a component makes no sense.
+    pub fn from_parts(parts: &BTreeMap<String, String>) -> Result<Option<Self>, RestoreError> {
+        let Some(host) = parts.get(HOST) else {
+            return Ok(None);
+        };
+        let mut saved: Self = serde_json::from_str(host).map_err(|source| RestoreError::Part {
+            part: HOST.to_owned(),
+            source,
+        })?;
+        let components = parts.iter().filter(|(part, _)| part.starts_with(COMPONENT));
+        for (part, text) in components {
+            match serde_json::from_str(text) {
+                Ok(component) => saved.components.push(component),
+                Err(error) => {
+                    tracing::warn!(part, %error, "a component begins anew: its memory makes no sense");
+                }
+            }
+        }
+        Ok(Some(saved))
+    }
+}
+
+fn to_text(part: &str, value: &impl Serialize) -> Result<String, RestoreError> {
+    serde_json::to_string(value).map_err(|source| RestoreError::Unsaved {
+        what: part.to_owned(),
+        source,
+    })
 }
 
 impl Engine {
@@ -114,7 +180,15 @@ impl Engine {
             });
         }
         let same_boot = boot_id.is_some() && saved.boot_id.as_deref() == boot_id;
-        let clock = saved.clock.resumed(saved.at, now, same_boot);
+        let boot = match same_boot {
+            true => Boot::Same,
+            false => Boot::Another {
+                host_up: settings
+                    .booted
+                    .map_or(Duration::ZERO, |booted| now.uptime.saturating_sub(booted)),
+            },
+        };
+        let clock = saved.clock.resumed(saved.at, now, boot);
         let mut engine = Self::new(clock.settings(settings));
         engine.clock = clock;
         engine.holds = saved.holds;
@@ -141,10 +215,13 @@ impl Engine {
 impl SavedComponent {
     fn of(component: &Component) -> Result<Self, RestoreError> {
         let checks = component.checks.iter().map(|checked| {
-            let memory = checked.check.save().map_err(|source| RestoreError::Check {
-                check: checked.judged.name.clone(),
-                source,
-            })?;
+            let memory = checked
+                .check
+                .save()
+                .map_err(|source| RestoreError::Unsaved {
+                    what: checked.judged.name.clone(),
+                    source,
+                })?;
             Ok(SavedCheck {
                 judged: checked.judged.clone(),
                 memory,

@@ -30,6 +30,9 @@ pub fn encode(status: &Status) -> Result<String, fmt::Error> {
     ports(&mut registry, status);
     agent(&mut registry, status);
     super::config_metrics::register(&mut registry, &status.agent);
+    if let Some(store) = &status.store {
+        super::store_metrics::register(&mut registry, store);
+    }
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
     Ok(text)

@@ -3,3 +3,4 @@
 mod config_metrics;
 pub(crate) mod http;
 pub mod metrics;
+mod store_metrics;

@@ -12,7 +12,7 @@ use super::{
     Batch, Event, KernelRecord, Query, Record, States, StoreError, StoreSettings, StoreStatus,
 };
 
-/// [`Record::kind`] of the store's own events.
+/// [`Record::kind`] of the store's own events; they begin with [`TROUBLE`](super::TROUBLE).
 const SET_ASIDE: &str = "store_set_aside";
 const UNWRITABLE: &str = "store_unwritable";
 const WRITABLE: &str = "store_writable";

@@ -28,11 +28,13 @@ use serde::{Deserialize, Serialize};
 
 pub use error::StoreError;
 pub use reader::Reader;
-pub use record::{Event, KernelRecord, MOST, Page, Query, Record, SCHEMA, TRANSITION};
+pub use record::{Event, KernelRecord, MOST, ORDER, Page, Query, Record, SCHEMA, TRANSITION};
 
 use front::Front;
 use worker::{Place, Worker};
 
+/// What the kinds of events on the store itself begin with.
+pub(crate) const TROUBLE: &str = "store_";
 /// Name of the file in the state directory.
 const FILE: &str = "health.db";
 /// How long the file may take to be opened and checked when the agent starts: a check reads all of
@@ -41,10 +43,16 @@ const OPEN: Duration = Duration::from_secs(10);
 /// How long its thread may take to end.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// Where the store of a host is, unless somebody says otherwise.
+/// Where the store of a host is, unless somebody says otherwise: what systemd made for the service, where this machine's
+/// agent is one, else `var/lib/auk` below the root.
 #[must_use]
 pub fn state_directory(root: &Path) -> PathBuf {
-    root.join("var/lib/auk")
+    let given = std::env::var_os("STATE_DIRECTORY").filter(|_| root == Path::new("/"));
+    // systemd.exec(5): several are separated by colons.
+    let first = given.and_then(|given| std::env::split_paths(&given).next());
+    first
+        .filter(|directory| directory.is_absolute())
+        .unwrap_or_else(|| root.join("var/lib/auk"))
 }
 
 /// The file in a state directory.
@@ -152,9 +160,29 @@ impl Store {
         settings: &StoreSettings,
         now_unix_ms: u64,
     ) -> Result<Self, StoreError> {
-        let path = file(directory);
+        Self::open_file(file(directory), boot_id, settings, now_unix_ms)
+    }
+
+    /// A store that is gone when the agent is, for one that is only tried out.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn in_memory(
+        boot_id: &str,
+        settings: &StoreSettings,
+        now_unix_ms: u64,
+    ) -> Result<Self, StoreError> {
+        Self::open_file(PathBuf::from(open::MEMORY), boot_id, settings, now_unix_ms)
+    }
+
+    fn open_file(
+        path: PathBuf,
+        boot_id: &str,
+        settings: &StoreSettings,
+        now_unix_ms: u64,
+    ) -> Result<Self, StoreError> {
         let worker = Arc::new(Worker::start(Place {
-            path: path.clone(),
+            path,
             boot_id: boot_id.to_owned(),
             settings: settings.clone(),
         })?);

@@ -16,6 +16,8 @@ const BUSY: Duration = Duration::from_millis(500);
 const WAL_KEPT: i64 = 1 << 20;
 /// Pages in memory, in KiB (negative, as SQLite wants it): the agent has 20 MB for all.
 const CACHE: i64 = -512;
+/// SQLite's name for no file at all.
+pub(super) const MEMORY: &str = ":memory:";
 /// Damaged files that are kept for whoever wants to know.
 const SET_ASIDE_KEPT: usize = 3;
 
@@ -45,6 +47,19 @@ impl From<StoreError> for Bad {
 
 /// Opens the file for writing. A damaged one is set aside and a new one begun.
 pub(super) fn open(path: &Path, now_unix_ms: u64) -> Result<Opened, StoreError> {
+    if path == Path::new(MEMORY) {
+        return match open_sound(path) {
+            Ok(connection) => Ok(Opened {
+                connection,
+                set_aside: None,
+            }),
+            Err(Bad::Other(error)) => Err(error),
+            Err(Bad::Damaged(reason)) => Err(StoreError::Unwritable {
+                path: path.to_owned(),
+                reason,
+            }),
+        };
+    }
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory).map_err(|source| StoreError::Io {
         doing: "create the state directory",

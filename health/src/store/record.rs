@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::operator::{Done, HOST, Order};
 use crate::verdict::Transition;
 
 /// Version of the events document; a new field does not change it, a changed meaning does.
@@ -10,6 +11,8 @@ pub const SCHEMA: u32 = 1;
 
 /// [`Record::kind`] of a change of state.
 pub const TRANSITION: &str = "transition";
+/// [`Record::kind`] of something that was ordered.
+pub const ORDER: &str = "order";
 
 /// Something to be kept and told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +63,28 @@ impl From<&Transition> for Record {
     }
 }
 
+impl From<&Done> for Record {
+    fn from(done: &Done) -> Self {
+        let (component, what) = match &done.order {
+            Order::Hold { component, .. } => (Some(component), "hold"),
+            Order::Release { component, .. } => (Some(component), "release"),
+            Order::Clear { component, .. } => (Some(component), "clear"),
+            Order::Switch { .. } => (None, "switch"),
+        };
+        let author = match &done.author {
+            Some(author) => author.to_string(),
+            None => "the agent".to_owned(),
+        };
+        Self {
+            at_unix_ms: done.at_unix_ms,
+            kind: ORDER.to_owned(),
+            component: component.filter(|name| *name != HOST).cloned(),
+            summary: format!("{what} by {author}: {}", done.outcome),
+            details: serde_json::to_value(done).unwrap_or_default(),
+        }
+    }
+}
+
 /// A record that has its place among all others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -80,6 +105,15 @@ impl Event {
     #[must_use]
     pub fn transition(&self) -> Option<Transition> {
         if self.record.kind != TRANSITION {
+            return None;
+        }
+        serde_json::from_value(self.record.details.clone()).ok()
+    }
+
+    /// The order that it tells, if it tells one.
+    #[must_use]
+    pub fn order(&self) -> Option<Done> {
+        if self.record.kind != ORDER {
             return None;
         }
         serde_json::from_value(self.record.details.clone()).ok()
