@@ -30,7 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// A guest has only just booted, and is not to be let off for that; what is read every ten seconds is read every second.
-const CONFIG: &str = "[judgement]\nboot_grace = \"0 s\"\n";
+const CONFIG: &str = "[agent]\nslow_interval = \"1 s\"\n[judgement]\nboot_grace = \"0 s\"\n";
 
 /// An agent, until it is dropped.
 struct Agent(Child);
