@@ -155,6 +155,23 @@ fn a_consumer_is_given_what_it_did_not_acknowledge_also_after_a_restart() {
 }
 
 #[test]
+fn a_consumer_that_was_dismissed_begins_anew_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.enlist(NOW, "hooks");
+    append(&store, "before");
+    store.dismiss(NOW, "hooks");
+    store.close(NOW);
+    let store = open(directory.path());
+    append(&store, "between");
+    store.enlist(NOW, "hooks");
+    append(&store, "after");
+    let pending = store.pending(NOW, "hooks", 10).unwrap();
+    let summaries: Vec<_> = pending.events.iter().map(|e| &e.record.summary).collect();
+    assert_eq!(summaries, ["after"]);
+}
+
+#[test]
 fn a_kernel_record_comes_in_once_however_often_it_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let entry = |sequence: u64| {

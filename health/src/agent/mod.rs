@@ -29,6 +29,7 @@ pub use socket::path as socket_path;
 
 use crate::check::Settings;
 use crate::config::{Config, Overrides};
+use crate::hook::HookSettings;
 use crate::output::http;
 use crate::probe::text;
 use crate::reader::ReaderCommand;
@@ -297,6 +298,7 @@ async fn serve(
             close.clone(),
         )));
     }
+    let hooks = HookSettings::from(&options.config);
     let mut force = InForce {
         root: options.root,
         overrides: options.overrides,
@@ -314,6 +316,7 @@ async fn serve(
         true => Supervisor::of_service(),
         false => Supervisor::none(),
     };
+    shared.start_hooks(hooks);
     tokio::pin!(stop);
     loop {
         tokio::select! {

@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::usage::Usage;
 use super::{Builder, tell};
 use crate::config::{Config, ConfigError};
+use crate::hook::{HookSettings, Hooks};
 use crate::incident::incidents;
 use crate::operator::{Author, Done, Order, OrderError};
 use crate::probe::ProbeError;
@@ -36,6 +37,7 @@ struct Inner {
     engine: Engine,
     memory: Memory,
     store: Store,
+    hooks: Option<Hooks>,
     /// Id of the last event that was told.
     last_told: watch::Sender<u64>,
     /// The status without what is asked of the engine and of the kernel at each snapshot.
@@ -59,6 +61,7 @@ impl Shared {
             engine,
             memory,
             store,
+            hooks: None,
             last_told: watch::Sender::new(0),
             base: options.empty_status(),
             subscribers: Vec::new(),
@@ -113,6 +116,7 @@ impl Shared {
         let settings = &config.settings;
         inner.record(|_| Entry::Settings(Box::new(Start::without_memory(settings, now))));
         inner.engine.set_settings(settings.clone());
+        inner.set_hooks(HookSettings::from(config), false);
         let agent = &mut inner.base.agent;
         agent.interval_ms = millis(config.agent.interval);
         agent.config = config.status(now.unix_ms);
@@ -142,6 +146,11 @@ impl Shared {
     /// How the last reload of the configuration went.
     pub(crate) fn last_reload(&self) -> Option<ReloadStatus> {
         self.lock().base.agent.config.reload.clone()
+    }
+
+    /// Has hooks run on what the last agent had stored and none of them was told, and on what happens from now on.
+    pub(crate) fn start_hooks(&self, settings: HookSettings) {
+        self.lock().set_hooks(settings, true);
     }
 
     /// The components that a former agent knew.
@@ -186,6 +195,9 @@ impl Shared {
 
     /// Keeps all that is known for the next agent. Nothing new will come.
     pub(crate) fn close(&self) {
+        let hooks = self.lock().hooks.take();
+        // Not under the lock: those that run are killed, and waited for.
+        drop(hooks);
         let mut inner = self.lock();
         let now = Moment::now();
         inner.keep_all(vec![Memory::farewell(now)]);
@@ -245,6 +257,24 @@ impl Inner {
         }
     }
 
+    /// Other hooks from now on. Those that come when there were none go on where the last agent's were, or begin now.
+    fn set_hooks(&mut self, settings: HookSettings, go_on: bool) {
+        if let Some(hooks) = &self.hooks {
+            return hooks.configure(settings);
+        }
+        let none = settings.hooks.is_empty();
+        if none || !go_on {
+            Hooks::none(&self.store);
+        }
+        if none {
+            return;
+        }
+        match Hooks::start(self.store.clone(), settings) {
+            Ok(hooks) => self.hooks = Some(hooks),
+            Err(error) => tracing::error!(%error, "no hooks run: their thread cannot be started"),
+        }
+    }
+
     /// Stores what happened, if anything did, with what is remembered of it, and then tells it.
     fn keep(&mut self, records: Vec<Record>) {
         if !records.is_empty() {
@@ -259,7 +289,7 @@ impl Inner {
         self.tell(&events);
     }
 
-    /// Tells the journal, the subscribers and those who wait for events.
+    /// Tells the journal, the subscribers, the hooks and those who wait for events.
     fn tell(&mut self, events: &[Event]) {
         let Some(last) = events.last() else { return };
         for event in events {
@@ -273,6 +303,9 @@ impl Inner {
                     }
                 });
             }
+        }
+        if let Some(hooks) = &self.hooks {
+            hooks.wake();
         }
         self.last_told.send_replace(last.id);
     }

@@ -78,6 +78,8 @@ impl Hooks {
     /// # Errors
     /// When there can be no thread.
     pub fn start(store: Store, settings: HookSettings) -> io::Result<Self> {
+        // Here and not by the thread, so that nothing that happens meanwhile is missed.
+        store.enlist(Moment::now().unix_ms, CONSUMER);
         let (messages, inbox) = channel();
         let stopping = Arc::new(AtomicBool::new(false));
         let dispatcher = Dispatcher {
@@ -99,6 +101,11 @@ impl Hooks {
             stopping,
             thread: Some(thread),
         })
+    }
+
+    /// There are no hooks. Those that there may be later are not told of what happens until then.
+    pub fn none(store: &Store) {
+        store.dismiss(Moment::now().unix_ms, CONSUMER);
     }
 
     /// Something was stored.

@@ -79,6 +79,9 @@ impl Database {
                 params![name, signed(*cursor)],
             )?;
         }
+        for name in &batch.dismissed {
+            transaction.execute("DELETE FROM consumers WHERE name = ?1", [name])?;
+        }
         let written = match &batch.states {
             Some(states) => Some(write_states(&transaction, states, &self.written)?),
             None => None,

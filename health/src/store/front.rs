@@ -1,6 +1,6 @@
 //! What is known without the disk: the ids, what waits to be written, and how far everybody is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Instant;
@@ -32,6 +32,8 @@ pub(super) struct Front {
     cursors: BTreeMap<String, u64>,
     /// Those of the cursors that are not written yet.
     moved: BTreeMap<String, u64>,
+    /// Consumers that the file still knows, and nobody else.
+    dismissed: BTreeSet<String>,
     trouble: Option<Trouble>,
     /// A write that the disk has not answered.
     unanswered: Option<Receiver<Outcome>>,
@@ -65,6 +67,7 @@ impl Front {
             states: None,
             cursors: BTreeMap::new(),
             moved: BTreeMap::new(),
+            dismissed: BTreeSet::new(),
             trouble: None,
             unanswered: None,
             lost: 0,
@@ -104,6 +107,9 @@ impl Front {
         let acknowledged = known.cursors.values().copied().max().unwrap_or(0);
         self.last_id = self.last_id.max(known.last_id).max(acknowledged);
         for (name, cursor) in known.cursors {
+            if self.dismissed.contains(&name) {
+                continue;
+            }
             self.moved.remove(&name);
             self.cursors.insert(name, cursor);
         }
@@ -192,7 +198,10 @@ impl Front {
         // What a write has to tell is written as well; twice, as a way out of trouble may begin
         // with a file that was set aside.
         for _ in 0..3 {
-            let waits = !self.backlog.is_empty() || self.states.is_some() || !self.moved.is_empty();
+            let waits = !self.backlog.is_empty()
+                || self.states.is_some()
+                || !self.moved.is_empty()
+                || !self.dismissed.is_empty();
             if !waits || !self.try_write(now_unix_ms) {
                 break;
             }
@@ -209,6 +218,7 @@ impl Front {
                 true => self.moved.clone(),
                 false => BTreeMap::new(),
             },
+            dismissed: self.dismissed.clone(),
         };
         let known = self.known;
         let asked = self
@@ -254,6 +264,8 @@ impl Front {
         }
         self.moved
             .retain(|name, cursor| batch.cursors.get(name) != Some(cursor));
+        self.dismissed
+            .retain(|name| !batch.dismissed.contains(name));
         if let Some(set_aside) = set_aside {
             // The new file has none of the cursors.
             self.moved = self.cursors.clone();
@@ -357,10 +369,18 @@ impl Front {
             return *cursor;
         }
         let begin = self.last_id;
+        self.dismissed.remove(consumer);
         self.cursors.insert(consumer.to_owned(), begin);
         self.moved.insert(consumer.to_owned(), begin);
         self.flush(now_unix_ms);
         begin
+    }
+
+    pub(super) fn dismiss(&mut self, consumer: &str) {
+        self.moved.remove(consumer);
+        if self.cursors.remove(consumer).is_some() || !self.known {
+            self.dismissed.insert(consumer.to_owned());
+        }
     }
 
     pub(super) fn acknowledge(&mut self, consumer: &str, id: u64) {

@@ -17,7 +17,7 @@ mod retention;
 mod schema;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -138,6 +138,8 @@ struct Batch {
     events: Vec<Event>,
     states: Option<Arc<States>>,
     cursors: BTreeMap<String, u64>,
+    /// Consumers that are to be known no more.
+    dismissed: BTreeSet<String>,
 }
 
 /// The store of one host. Clones are the same store.
@@ -341,6 +343,18 @@ impl Store {
     pub fn ack(&self, now_unix_ms: u64, consumer: &str, id: u64) {
         let mut front = self.lock();
         front.acknowledge(consumer, id);
+        front.flush(now_unix_ms);
+    }
+
+    /// A consumer is there from now on; one that is known goes on where it was.
+    pub fn enlist(&self, now_unix_ms: u64, consumer: &str) {
+        self.lock().cursor(now_unix_ms, consumer);
+    }
+
+    /// A consumer is there no more. Should it come back, it begins as one that is new.
+    pub fn dismiss(&self, now_unix_ms: u64, consumer: &str) {
+        let mut front = self.lock();
+        front.dismiss(consumer);
         front.flush(now_unix_ms);
     }
 
