@@ -349,8 +349,8 @@ fn status_and_metrics_come_over_the_socket() {
     assert_eq!(kinds, ["accelerator", "accelerator", "nic"]);
     let metrics = fetch_metrics(watched.host.root(), SOON).unwrap();
     assert!(metrics.contains(
-        "auk_component_state{component=\"0000:41:00.0\",kind=\"nic\",state=\"healthy\"} 1.0"
+        "auk_component_state{component=\"0000:41:00.0\",kind=\"nic\",state=\"healthy\"} 1\n"
     ));
-    assert!(metrics.contains("auk_link_width_lanes{component=\"0000:01:00.0\",kind=\"accelerator\",which=\"current\"} 8.0"));
+    assert!(metrics.contains("auk_link_width_lanes{component=\"0000:01:00.0\",kind=\"accelerator\",which=\"current\"} 8\n"));
     watched.stop();
 }

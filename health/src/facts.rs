@@ -209,6 +209,14 @@ macro_rules! facts {
                 }
             }
 
+            /// The name in metrics and in JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $( Self::$kind => stringify!($field), )+
+                }
+            }
+
             /// The file, or the pattern of files, in the directory that it is read from.
             const fn file(self) -> &'static str {
                 match self {

@@ -1,9 +1,11 @@
 //! The status document: what `/v1/status` serves and `auk status` reads.
 
+use std::collections::BTreeMap;
+
 use auk_asic::vitals::Vitals;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Aer, Holder, Identity, Kind, Link, Port};
+use crate::facts::{Aer, FactKind, Holder, Identity, Kind, Link, Port};
 use crate::incident::Incident;
 use crate::operator::{Author, Done, Hold, Switch};
 use crate::store::StoreStatus;
@@ -77,6 +79,9 @@ pub struct AgentStatus {
     pub interval_ms: u64,
     /// Rounds of looks that ended.
     pub rounds: u64,
+    /// How long these took together, in seconds.
+    #[serde(default)]
+    pub round_seconds: f64,
     /// CPU time of the whole process in seconds.
     pub cpu_seconds: f64,
     /// Resident memory of the whole process in bytes.
@@ -117,7 +122,7 @@ pub struct ReloadStatus {
 }
 
 /// Readers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReadersStatus {
     /// That serve.
     pub serving: usize,
@@ -125,6 +130,12 @@ pub struct ReadersStatus {
     pub held: usize,
     /// That were started so far.
     pub started: u64,
+    /// CPU time of the processes that the agent started, in seconds: readers, and hooks that have ended.
+    #[serde(default)]
+    pub cpu_seconds: f64,
+    /// Resident memory of those readers that are processes, in bytes; what they share is counted in each.
+    #[serde(default)]
+    pub resident_bytes: u64,
 }
 
 /// Accelerators by how their config space is read.
@@ -165,6 +176,9 @@ pub struct ComponentStatus {
     pub holder: Option<Holder>,
     /// Milliseconds since the last look that saw anything; `None` before the first.
     pub sample_age_ms: Option<u64>,
+    /// Milliseconds since each fact was last read well; those are left out that never were.
+    #[serde(default)]
+    pub facts_age_ms: BTreeMap<FactKind, u64>,
     /// Readings that failed since the agent started.
     pub probe_failures: u64,
     /// Vital signs of the last look that saw them.

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{fs, thread};
 
-use auk_health::client::{ClientError, fetch_metrics, fetch_status};
+use auk_health::client::{ClientError, fetch_status};
 use auk_health::verdict::HealthState;
 use auk_health::{Agent, AgentError, AgentHandle, Status, WaitError, socket_path};
 use nix::sys::socket::{
@@ -346,13 +346,40 @@ fn a_wait_ends_at_its_deadline() {
     agent.stop().unwrap();
 }
 
+/// What a scrape gets that likes a format.
+fn scrape(tree: &Tree, accept: &str) -> String {
+    let mut stream = UnixStream::connect(socket_path(tree.root())).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let request = format!("GET /metrics HTTP/1.0\r\nAccept: {accept}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 #[test]
-fn the_metrics_are_whole_and_each_is_described_once() {
+fn the_metrics_are_whole_and_each_is_described_once_in_both_formats() {
     let tree = Tree::new();
     let agent = start(&tree);
     wait_for(&agent, NIC, HealthState::Healthy);
-    let text = fetch_metrics(tree.root(), SOON).unwrap();
-    assert!(text.ends_with("# EOF\n"));
+    for (accept, kind) in [
+        ("text/plain", "text/plain; version=0.0.4"),
+        (
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+            "application/openmetrics-text; version=1.0.0",
+        ),
+    ] {
+        let answer = scrape(&tree, accept);
+        let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-type: {kind}")), "{head}");
+        let open = kind.starts_with("application");
+        assert_eq!(text.ends_with("# EOF\n"), open);
+        whole(text, open);
+    }
+    agent.stop().unwrap();
+}
+
+fn whole(text: &str, open: bool) {
     let mut described = std::collections::BTreeSet::new();
     let mut series = std::collections::BTreeSet::new();
     for line in text.lines().filter(|line| *line != "# EOF") {
@@ -370,7 +397,9 @@ fn the_metrics_are_whole_and_each_is_described_once() {
         assert!(value.parse::<f64>().is_ok(), "{line}");
         assert!(series.insert(name.to_owned()), "twice: {line}");
         let name = name.split('{').next().unwrap();
-        let base = name.strip_suffix("_total").unwrap_or(name);
+        let parts = ["_sum", "_count", if open { "_total" } else { "" }];
+        let base = parts.iter().find_map(|part| name.strip_suffix(part));
+        let base = base.unwrap_or(name);
         for kind in ["HELP", "TYPE"] {
             assert!(
                 described.contains(&(kind.to_owned(), base.to_owned())),
@@ -382,12 +411,14 @@ fn the_metrics_are_whole_and_each_is_described_once() {
         format!("auk_component_state{{component=\"{NIC}\",kind=\"nic\",state=\"{state}\"}}")
     };
     assert!(
-        text.contains(&format!("{} 1.0", healthy("healthy"))),
+        text.contains(&format!("{} 1\n", healthy("healthy"))),
         "{text}"
     );
-    assert!(text.contains(&format!("{} 0.0", healthy("unhealthy"))));
+    assert!(text.contains(&format!("{} 0\n", healthy("unhealthy"))));
     assert!(text.contains(
-        "auk_accelerator_ecc_errors_total{component=\"0000:01:00.0\",kind=\"accelerator\",severity=\"correctable\"} 3"
+        "auk_accelerator_ecc_errors_total{component=\"0000:01:00.0\",kind=\"accelerator\",severity=\"correctable\"} 3\n"
     ));
-    agent.stop().unwrap();
+    assert!(text.contains(
+        "auk_component_fact_age_seconds{component=\"0000:01:00.0\",kind=\"accelerator\",fact=\"vitals\"} 0"
+    ));
 }

@@ -392,6 +392,7 @@ impl Builder {
                 started_unix_ms: now.unix_ms,
                 interval_ms: crate::time::millis(self.config.agent.interval),
                 rounds: 0,
+                round_seconds: 0.0,
                 cpu_seconds: 0.0,
                 resident_bytes: 0,
                 readers: Default::default(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -101,6 +101,7 @@ impl Rounds {
 
     /// Takes one look at everything; ends within the read deadline.
     pub(super) async fn run(&mut self, shared: &Shared) {
+        let begun = Instant::now();
         self.round += 1;
         self.pool.begin();
         self.pool.ask([Job::List]);
@@ -122,7 +123,9 @@ impl Rounds {
         }
         let missed = self.pool.give_up();
         self.take_all(shared, missed);
-        shared.end_round(self.listing.as_ref(), self.pool.usage(), self.access());
+        let readers = (self.pool.usage(), self.pool.processes());
+        let took = begun.elapsed();
+        shared.end_round(self.listing.as_ref(), readers, took, self.access());
     }
 
     /// Ends the readers.

@@ -40,6 +40,8 @@ struct Inner {
     hooks: Option<Hooks>,
     /// Id of the last event that was told.
     last_told: watch::Sender<u64>,
+    /// Processes that read for the agent.
+    readers: Vec<u32>,
     /// The status without what is asked of the engine and of the kernel at each snapshot.
     base: Status,
     subscribers: Vec<SyncSender<Transition>>,
@@ -63,6 +65,7 @@ impl Shared {
             store,
             hooks: None,
             last_told: watch::Sender::new(0),
+            readers: Vec::new(),
             base: options.empty_status(),
             subscribers: Vec::new(),
             recorder,
@@ -169,11 +172,14 @@ impl Shared {
     pub(crate) fn end_round(
         &self,
         discovery_error: Option<&ProbeError>,
-        readers: ReadersStatus,
+        (readers, processes): (ReadersStatus, Vec<u32>),
+        took: Duration,
         config_access: ConfigAccessStatus,
     ) {
         let mut inner = self.lock();
         inner.base.agent.rounds += 1;
+        inner.base.agent.round_seconds += took.as_secs_f64();
+        inner.readers = processes;
         let now = Moment::now();
         let ended = inner.engine.expire(now);
         if !ended.is_empty() {
@@ -210,8 +216,13 @@ impl Shared {
     }
 
     pub(crate) fn status(&self) -> Status {
-        let usage = Usage::now();
+        let usage = self.usage();
         self.lock().status(usage)
+    }
+
+    fn usage(&self) -> Usage {
+        let readers = self.lock().readers.clone();
+        Usage::now(&readers)
     }
 
     pub(crate) fn subscribe(&self) -> Receiver<Transition> {
@@ -230,7 +241,7 @@ impl Shared {
     ) -> Result<Status, WaitError> {
         let start = Instant::now();
         loop {
-            let usage = Usage::now();
+            let usage = self.usage();
             let inner = self.lock();
             let status = inner.status(usage);
             if condition(&status) {
@@ -316,6 +327,8 @@ impl Inner {
         status.at_unix_ms = now.unix_ms;
         status.agent.cpu_seconds = usage.cpu_seconds;
         status.agent.resident_bytes = usage.resident_bytes;
+        status.agent.readers.cpu_seconds = usage.children_cpu_seconds;
+        status.agent.readers.resident_bytes = usage.children_resident_bytes;
         status.components = self.engine.components(now);
         status.incidents = incidents(&status.components);
         status.transitions = self.engine.transitions().cloned().collect();

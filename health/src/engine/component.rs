@@ -1,10 +1,12 @@
 //! A component: the worst of what its checks say, and whether a job may start on it.
 
+use std::collections::BTreeMap;
+
 use super::episodes::{Episodes, FLAPPING, REPEAT};
 use super::judged::{Change, Judged};
 use super::orders::Modes;
 use crate::check::{self, Check, Finding, Settings, View};
-use crate::facts::{Aer, Facts, Holder, Identity, Kind, Link, Port};
+use crate::facts::{Aer, FactKind, Facts, Holder, Identity, Kind, Link, Port};
 use crate::operator::{Hold, Mode};
 use crate::probe::target::Sample;
 use crate::status::{ComponentStatus, VitalsStatus};
@@ -40,6 +42,8 @@ pub(super) struct Component {
     pub(super) told: bool,
     holder: Option<Holder>,
     last_seen: Option<Moment>,
+    /// When each fact was last read well.
+    read: BTreeMap<FactKind, Moment>,
     probe_failures: u64,
     vitals: Option<VitalsStatus>,
     link: Option<Link>,
@@ -66,6 +70,7 @@ impl Component {
             told: false,
             holder: None,
             last_seen: None,
+            read: BTreeMap::new(),
             probe_failures: 0,
             vitals: None,
             link: None,
@@ -156,6 +161,11 @@ impl Component {
     /// Remembers what was seen, for the status document.
     fn keep(&mut self, facts: &Facts) {
         self.probe_failures = self.probe_failures.saturating_add(facts.failures());
+        for kind in FactKind::ALL {
+            if let Some(Ok(())) = facts.outcome(*kind) {
+                self.read.insert(*kind, facts.at);
+            }
+        }
         if let Some(Ok(_)) = facts.presence {
             self.last_seen = Some(facts.at);
             self.holder.clone_from(&facts.holder);
@@ -301,6 +311,11 @@ impl Component {
             hold: rules.hold.map(Into::into),
             holder: self.holder.clone(),
             sample_age_ms: self.last_seen.map(|seen| millis(now.since(seen))),
+            facts_age_ms: self
+                .read
+                .iter()
+                .map(|(kind, at)| (*kind, millis(now.since(*at))))
+                .collect(),
             probe_failures: self.probe_failures,
             vitals: self.vitals.clone(),
             link: self.link,

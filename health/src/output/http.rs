@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::{IncomingStream, Listener};
@@ -148,15 +148,11 @@ async fn status(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     Json(shared.status())
 }
 
-async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
-    match metrics::encode(&shared.status()) {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(error) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("could not write the metrics: {error}\n"),
-        )
-            .into_response(),
-    }
+async fn scrape(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT);
+    let format = metrics::Format::accepted(accept.and_then(|accept| accept.to_str().ok()));
+    let text = metrics::encode(&shared.status(), format);
+    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }
 
 /// A listener whose connections are few and end.

@@ -30,6 +30,10 @@ impl HeldReaders {
         self.all.len()
     }
 
+    pub(super) fn lives(&self) -> impl Iterator<Item = &Life> {
+        self.all.iter().map(|held| &held.life)
+    }
+
     /// Whether a reader hangs in this job.
     pub(super) fn hold(&self, key: Key) -> bool {
         self.all.iter().any(|held| held.key == key)

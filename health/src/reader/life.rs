@@ -85,6 +85,14 @@ impl Life {
         }
     }
 
+    /// Its process, unless it is a thread.
+    pub(super) fn process(&self) -> Option<u32> {
+        match &self.body {
+            Body::Process(child) => Some(child.id()),
+            Body::Thread(_) => None,
+        }
+    }
+
     /// Kills a process, which takes effect when the kernel lets go of it; a thread cannot be.
     pub(super) fn kill(&mut self) {
         if let Body::Process(child) = &mut self.body {

@@ -282,7 +282,17 @@ impl Pool {
             serving: self.readers.len(),
             held: self.held.count(),
             started: self.started,
+            ..ReadersStatus::default()
         }
+    }
+
+    /// The processes that serve or hang.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let serving = self.readers.iter().map(|reader| &reader.life);
+        serving
+            .chain(self.held.lives())
+            .filter_map(Life::process)
+            .collect()
     }
 
     /// Ends all readers, and waits a moment for those that can end.
