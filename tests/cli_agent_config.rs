@@ -294,3 +294,43 @@ fn options_that_exclude_each_other_are_refused() {
         run(&mut command(&args)).expect_code(2);
     }
 }
+
+#[test]
+fn a_card_that_the_manifest_names_and_nobody_finds_is_unhealthy_until_the_manifest_says_otherwise()
+{
+    let host = SimHost::start(1, 0);
+    write(
+        &host.root,
+        "etc/auk/agent.toml",
+        "agent.interval = '100 ms'\n[manifest.accelerator.left]\naddress = '0000:01:00.0'\n\
+         [manifest.accelerator.right]\nserial = 'no-such-card'\n",
+    );
+    let mut command = command(&["agent"]);
+    let (agent, _) = Running::start(command.arg("--root").arg(&host.root), true);
+    let lost = eventually("a card that is missed", || {
+        let status = status(&host);
+        let components = status["components"].as_array()?.clone();
+        let lost = components.into_iter().find(|one| one["bdf"] == "right")?;
+        (lost["state"] == "unhealthy").then_some(lost)
+    });
+    assert_eq!(lost["admission"]["answer"], "no");
+    let text = host.auk(&["explain", "right"]).stdout;
+    assert!(
+        text.contains("manifest, right: serial number no-such-card"),
+        "{text}"
+    );
+    eventually("a healthy chip", || {
+        let status = status(&host);
+        (component(&status, "0000:01:00.0")["state"] == "healthy").then_some(())
+    });
+
+    write(
+        &host.root,
+        "etc/auk/agent.toml",
+        "agent.interval = '100 ms'",
+    );
+    reload(&host, &agent);
+    eventually("a host that is well", || {
+        (host.auk(&["status"]).code == Some(0)).then_some(())
+    });
+}

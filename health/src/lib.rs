@@ -48,7 +48,7 @@ pub mod verdict;
 pub use agent::{Agent, AgentHandle, Builder, Reloader, socket_path};
 pub use check::{Settings, clears};
 pub use config::Config;
-pub use engine::{Engine, RestoreError, Saved, rules};
+pub use engine::{Engine, Missing, RestoreError, Saved, rules};
 pub use error::{AgentError, WaitError};
 pub use reader::{ReaderCommand, run_process as run_reader};
 pub use status::Status;

@@ -4,7 +4,7 @@ mod support;
 
 use auk_asic::vitals::Throttle;
 use auk_asic::{SelfTest, State};
-use auk_health::facts::{Kind, LinkRate, PowerState, Presence};
+use auk_health::facts::{Holder, Kind, LinkRate, PowerState, Presence};
 use auk_health::probe::ProbeError;
 use auk_health::verdict::{Action, Admit, HealthState};
 use support::{Bench, GEN5_X8};
@@ -409,4 +409,128 @@ fn nonsense_in_one_file_makes_its_check_unobservable() {
     );
     assert_eq!(bench.verdict("heartbeat").state, HealthState::Healthy);
     assert_eq!(bench.state(), HealthState::Unobservable);
+}
+
+#[test]
+fn a_link_that_only_the_port_above_sees_low_is_degraded_by_what_that_says() {
+    let mut bench = running();
+    let above = bench.facts.link_above.as_mut().unwrap().as_mut().unwrap();
+    let above = above.as_mut().unwrap();
+    above.current = Some(LinkRate {
+        width: 4,
+        ..GEN5_X8
+    });
+    bench.looks(2);
+    assert_eq!(bench.verdict("link").state, HealthState::Healthy);
+    bench.look();
+    let verdict = bench.verdict("link");
+    assert_eq!(verdict.state, HealthState::Degraded);
+    assert!(
+        verdict
+            .reason
+            .starts_with("the port above runs the link at x4")
+    );
+    let source = "/sys/bus/pci/devices/0000:00:01.0/current_link_*";
+    assert_eq!(verdict.evidence[1].source, source);
+}
+
+#[test]
+fn a_link_whose_other_end_cannot_be_read_is_not_healthy_by_one_end() {
+    let mut bench = running();
+    bench.facts.link_above = Some(Err(ProbeError::Late { deadline_ms: 500 }));
+    bench.looks(5);
+    assert_eq!(bench.verdict("link").state, HealthState::Unobservable);
+    bench.width(4);
+    bench.looks(5);
+    assert_eq!(bench.verdict("link").state, HealthState::Degraded);
+}
+
+#[test]
+fn an_uncorrectable_error_of_the_port_above_is_told_and_passes_with_time() {
+    let mut bench = running();
+    bench.aer_above().fatal += 1;
+    bench.look();
+    let verdict = bench.verdict("aer_above");
+    assert_eq!(verdict.state, HealthState::Degraded);
+    assert_eq!(verdict.evidence[0].found, "+1, total 3");
+    bench.minutes(9);
+    assert_eq!(bench.state(), HealthState::Degraded);
+    bench.minutes(2);
+    assert_eq!(bench.state(), HealthState::Healthy);
+}
+
+#[test]
+fn correctable_errors_of_the_port_above_must_go_on_for_five_minutes() {
+    let mut bench = running();
+    bench.aer_above().correctable += 1000;
+    bench.looks(300);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    for _ in 0..400 {
+        bench.aer_above().correctable += 1;
+        bench.look();
+    }
+    assert_eq!(bench.verdict("aer_above").state, HealthState::Degraded);
+    assert_eq!(bench.verdict("aer_correctable").state, HealthState::Healthy);
+}
+
+#[test]
+fn a_port_above_without_counters_is_held_against_nobody() {
+    let mut bench = Bench::accelerator();
+    bench.facts.aer_above = Some(Ok(None));
+    bench.looks(5);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    assert!(!bench.verdict("aer_above").counts);
+}
+
+#[test]
+fn a_chip_that_sleeps_while_a_process_has_it_open_is_told_after_thirty_seconds() {
+    let mut bench = running();
+    bench.facts.power_state = Some(Ok(PowerState::Asleep));
+    bench.looks(100);
+    assert_eq!(bench.verdict("power_state").state, HealthState::Healthy);
+    bench.facts.holder = Some(Holder {
+        pid: 4711,
+        comm: "train".to_owned(),
+        since: 0,
+        cgroup: None,
+    });
+    bench.looks(30);
+    assert_eq!(bench.verdict("power_state").state, HealthState::Healthy);
+    bench.looks(2);
+    let verdict = bench.verdict("power_state");
+    assert_eq!(verdict.state, HealthState::Degraded);
+    assert!(verdict.reason.contains("4711"), "{}", verdict.reason);
+}
+
+#[test]
+fn pages_that_are_retired_are_judged_by_their_rate_and_not_by_their_total() {
+    let mut bench = Bench::accelerator();
+    bench.vitals().retired_pages = 500;
+    bench.looks(5);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    bench.vitals().retired_pages += 7;
+    bench.look();
+    assert_eq!(bench.state(), HealthState::Healthy);
+    bench.vitals().retired_pages += 1;
+    bench.look();
+    let verdict = bench.verdict("page_retirement");
+    assert_eq!(verdict.state, HealthState::Degraded);
+    assert_eq!(verdict.action, Action::Replace);
+    bench.minutes(25 * 60);
+    assert_eq!(bench.state(), HealthState::Healthy);
+}
+
+#[test]
+fn replays_are_judged_by_a_rate_that_lasts() {
+    let mut bench = running();
+    bench.vitals().pcie_replays += 100_000;
+    bench.looks(200);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    for _ in 0..400 {
+        bench.vitals().pcie_replays += 1;
+        bench.look();
+    }
+    let verdict = bench.verdict("pcie_replays");
+    assert_eq!(verdict.state, HealthState::Degraded);
+    assert_eq!(verdict.evidence[0].what, "pcie_replays");
 }

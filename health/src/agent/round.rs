@@ -1,6 +1,6 @@
 //! One round: list the host's devices, look at each, judge what comes in time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::judging::Judging;
 use super::shared::Shared;
+use crate::Missing;
 use crate::config::AgentSettings;
 use crate::facts::{Class, Kind};
 use crate::probe::ProbeError;
@@ -16,7 +17,7 @@ use crate::probe::discover::Found;
 use crate::probe::target::{ConfigAccess, Sample};
 use crate::reader::{Done, Job, Pool, ReaderCommand};
 use crate::status::ConfigAccessStatus;
-use crate::time::millis;
+use crate::time::{Moment, millis};
 
 /// How long readers may take to end when the agent stops; one that the kernel holds is left.
 const CLOSE: Duration = Duration::from_millis(200);
@@ -54,6 +55,10 @@ pub(super) struct Rounds {
     by_address: BTreeMap<String, u64>,
     components: BTreeMap<u64, Component>,
     listing: Option<ProbeError>,
+    /// Whether there was a list at all.
+    listed: bool,
+    /// What the manifest names and was not found, by kind and name.
+    missing: BTreeSet<(Kind, String)>,
 }
 
 struct Component {
@@ -82,6 +87,8 @@ impl Rounds {
             by_address: BTreeMap::new(),
             components: BTreeMap::new(),
             listing: None,
+            listed: false,
+            missing: BTreeSet::new(),
         };
         for found in known {
             rounds.add(found);
@@ -123,6 +130,7 @@ impl Rounds {
         }
         let missed = self.pool.give_up();
         self.take_all(shared, missed);
+        self.expect(shared);
         let readers = (self.pool.usage(), self.pool.processes());
         let took = begun.elapsed();
         shared.end_round(self.listing.as_ref(), readers, took, self.access());
@@ -183,6 +191,7 @@ impl Rounds {
         match done {
             Done::Listed(Ok(listed)) => {
                 self.listing = None;
+                self.listed = true;
                 if let Some(listed) = listed {
                     let new = self.adopt(judging, listed);
                     self.look(new);
@@ -225,6 +234,35 @@ impl Rounds {
                 judging.miss(&found.bdf, found.kind, class, &error);
             }
         }
+    }
+
+    /// Judges what the manifest names and nobody found.
+    fn expect(&mut self, shared: &Shared) {
+        if !self.listed || self.listing.is_some() {
+            return;
+        }
+        let components = self.components.values();
+        let listed: Vec<(Kind, &str)> = components
+            .map(|component| (component.found.kind, &*component.bdf))
+            .collect();
+        let missing = shared.missing(&listed);
+        let key = |missing: &Missing| (missing.kind, missing.name.clone());
+        let now: BTreeSet<_> = missing.iter().map(key).collect();
+        let before = std::mem::replace(&mut self.missing, now);
+        if missing.is_empty() && before.is_empty() {
+            return;
+        }
+        shared.judge(|judging| {
+            for (kind, name) in before.difference(&self.missing) {
+                // What was found at its address goes on there; of what has another name nothing is left.
+                if !self.by_address.contains_key(name) {
+                    judging.forget(name, *kind);
+                }
+            }
+            for missing in &missing {
+                judging.observe(missing.sample(Moment::now()));
+            }
+        });
     }
 
     /// When a component that has just had a slow look is to have the next. The first ones come

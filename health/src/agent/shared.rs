@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::usage::Usage;
 use super::{Builder, tell};
 use crate::config::{Config, ConfigError};
+use crate::facts::Kind;
 use crate::hook::{HookSettings, Hooks};
 use crate::incident::incidents;
 use crate::operator::{Author, Done, Order, OrderError};
@@ -22,7 +23,7 @@ use crate::status::{ConfigAccessStatus, ReadersStatus, ReloadStatus};
 use crate::store::{Event, Record, Store};
 use crate::time::{Moment, millis};
 use crate::verdict::{HealthState, Transition};
-use crate::{Engine, Status, WaitError};
+use crate::{Engine, Missing, Status, WaitError};
 
 /// Transitions that may wait for a subscriber; one that is further behind is let go.
 const BACKLOG: usize = 1024;
@@ -149,6 +150,11 @@ impl Shared {
     /// How the last reload of the configuration went.
     pub(crate) fn last_reload(&self) -> Option<ReloadStatus> {
         self.lock().base.agent.config.reload.clone()
+    }
+
+    /// What the manifest names and none of the listed components can be.
+    pub(crate) fn missing(&self, listed: &[(Kind, &str)]) -> Vec<Missing> {
+        self.lock().engine.missing(listed)
     }
 
     /// Has hooks run on what the last agent had stored and none of them was told, and on what happens from now on.

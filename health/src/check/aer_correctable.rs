@@ -12,7 +12,7 @@ use crate::verdict::{Action, Confidence};
 
 /// Limits.
 #[derive(Clone, Debug)]
-pub(crate) struct Limits(Limit);
+pub(crate) struct Limits(pub(super) Limit);
 
 impl Default for Limits {
     fn default() -> Self {

@@ -2,14 +2,15 @@
 
 use super::over_time::Samples;
 use super::{
-    aer_correctable, carrier, carrier_flaps, ecc_ce, firmware_state, heartbeat, port_errors,
-    presence, temperature,
+    aer_correctable, carrier, carrier_flaps, ecc_ce, firmware_state, heartbeat, page_retirement,
+    port_errors, power_state, presence, temperature,
 };
 use crate::config::Section;
 
 /// Limits, by rule. A rule that is not among them has none to change.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
+    pub(super) aer_above: aer_correctable::Limits,
     pub(super) aer_correctable: aer_correctable::Limits,
     pub(super) carrier: carrier::Limits,
     pub(super) carrier_flaps: carrier_flaps::Limits,
@@ -17,8 +18,12 @@ pub struct Limits {
     pub(super) firmware_state: firmware_state::Limits,
     pub(super) heartbeat: heartbeat::Limits,
     pub(super) link: Samples,
+    pub(super) driver: Samples,
+    pub(super) page_retirement: page_retirement::Limits,
+    pub(super) pcie_replays: aer_correctable::Limits,
     pub(super) port_errors: port_errors::Limits,
     pub(super) port_speed: Samples,
+    pub(super) power_state: power_state::Limits,
     pub(super) presence: presence::Limits,
     pub(super) temperature: temperature::Limits,
     pub(super) throttle: Samples,
@@ -28,6 +33,7 @@ impl Limits {
     /// The limits of the rule of a name, if it has any.
     pub(crate) fn of(&mut self, check: &str) -> Option<&mut dyn Section> {
         Some(match check {
+            "aer_above" => &mut self.aer_above,
             "aer_correctable" => &mut self.aer_correctable,
             "carrier" => &mut self.carrier,
             "carrier_flaps" => &mut self.carrier_flaps,
@@ -35,8 +41,12 @@ impl Limits {
             "firmware_state" => &mut self.firmware_state,
             "heartbeat" => &mut self.heartbeat,
             "link" => &mut self.link,
+            "driver" => &mut self.driver,
+            "page_retirement" => &mut self.page_retirement,
+            "pcie_replays" => &mut self.pcie_replays,
             "port_errors" => &mut self.port_errors,
             "port_speed" => &mut self.port_speed,
+            "power_state" => &mut self.power_state,
             "presence" => &mut self.presence,
             "temperature" => &mut self.temperature,
             "throttle" => &mut self.throttle,

@@ -1,9 +1,10 @@
-//! PCIe link: as wide and as fast as both ends can do.
+//! PCIe link: as wide and as fast as both ends can do and the manifest wants, by what either end says.
 
 use serde::{Deserialize, Serialize};
 
 use super::over_time::{Latch, Majority};
 use super::{Check, Finding, View};
+use crate::config::Wanted;
 use crate::facts::{FactKind, LinkRate, Presence};
 use crate::verdict::Action;
 
@@ -20,7 +21,7 @@ impl Check for Link {
     }
 
     fn reads(&self) -> &'static [FactKind] {
-        &[FactKind::Link, FactKind::Presence]
+        &[FactKind::Link, FactKind::LinkAbove, FactKind::Presence]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
@@ -41,7 +42,20 @@ impl Check for Link {
         let Some(current) = link.current else {
             return Ok(Finding::blind("the link is down or trains"));
         };
-        let bad = current.width < max.width || current.megatransfers < max.megatransfers;
+        let wanted = view.wanted();
+        let low = |rate: LinkRate| {
+            let below = rate.width < max.width || rate.megatransfers < max.megatransfers;
+            below || !wanted.is_met_by(rate)
+        };
+        let above = match &view.facts.link_above {
+            // A bridge without PCIe, or a port that is gone, which presence tells.
+            Some(Err(error)) if error.is_not_found() => None,
+            // One end that is low is enough to know.
+            Some(Err(_)) if low(current) => None,
+            read => super::known(read)?.and_then(|port| port.current),
+        };
+        let low_above = above.filter(|above| low(*above));
+        let bad = low(current) || low_above.is_some();
         if view.in_boot_grace() && bad {
             return Ok(Finding::pending(format!(
                 "{}, and the host has only just booted: links train late",
@@ -56,20 +70,36 @@ impl Check for Link {
         if !latched {
             return Ok(Finding::healthy(show(current)));
         }
-        let reason = match bad {
-            true => format!("the link runs at {} of {}", show(current), show(max)),
-            false => format!("the link was below {} lately", show(max)),
+        let best = match wanted.is_met_by(max) {
+            true => show(max),
+            false => format!("{}, and the manifest wants {}", show(max), want(&wanted)),
         };
-        let limit = format!("{}, {samples}", show(max));
-        let evidence = view.evidence(
-            "current_link_width, current_link_speed",
-            show(current),
-            limit,
-            FactKind::Link,
-        );
+        let reason = match (low(current), low_above) {
+            (true, _) => format!("the link runs at {} of {best}", show(current)),
+            (false, Some(above)) => {
+                format!("the port above runs the link at {} of {best}", show(above))
+            }
+            (false, None) => format!("the link was below {best} lately"),
+        };
+        let what = "current_link_width, current_link_speed";
+        let limit = format!("{best}, {samples}");
+        let evidence = view.evidence(what, show(current), &limit, FactKind::Link);
         // Seating, a riser, a slot: hands are needed, at a time of the operators' choice.
-        Ok(Finding::degraded(reason, Action::Drain).with(evidence))
+        let mut finding = Finding::degraded(reason, Action::Drain).with(evidence);
+        if let Some(above) = above {
+            finding = finding.with(view.evidence(what, show(above), limit, FactKind::LinkAbove));
+        }
+        Ok(finding)
     }
+}
+
+fn want(wanted: &Wanted) -> String {
+    let width = wanted.link_width.map(|width| format!("x{width}"));
+    let rate = wanted
+        .link_gigatransfers
+        .map(|rate| format!("{rate:.1} GT/s"));
+    let parts: Vec<String> = width.into_iter().chain(rate).collect();
+    parts.join(" at ")
 }
 
 fn show(rate: LinkRate) -> String {

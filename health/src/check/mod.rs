@@ -3,22 +3,31 @@
 //! A check sees facts and time, and keeps what it needs of the past. It does no I/O and asks no
 //! clock. A new one is a file here and a line in [`for_kind`].
 
+mod aer_above;
 mod aer_correctable;
 mod aer_uncorrectable;
 mod carrier;
 mod carrier_flaps;
 mod clears;
+mod driver;
 mod ecc_ce;
 mod ecc_ue;
 mod finding;
 mod firmware_state;
+mod firmware_version;
 mod heartbeat;
+mod identity;
+mod iommu_group;
 mod last_fault;
 mod limits;
 mod link;
+mod numa_node;
 pub(crate) mod over_time;
+mod page_retirement;
+mod pcie_replays;
 mod port_errors;
 mod port_speed;
+mod power_state;
 mod presence;
 mod self_test;
 mod temperature;
@@ -37,7 +46,7 @@ pub use clears::clears;
 pub use finding::Finding;
 pub use limits::Limits;
 
-use crate::config::Manifest;
+use crate::config::{Manifest, Wanted};
 use crate::facts::{FactKind, Facts, Identity, Kind, Port, Reading};
 use crate::operator::{Hold, Mode};
 use crate::time::Moment;
@@ -102,6 +111,8 @@ pub(crate) const PRESENCE: &str = "presence";
 pub struct View<'a> {
     /// The time of the look.
     pub now: Moment,
+    /// What kind of component it is.
+    pub kind: Kind,
     /// Address of the component.
     pub bdf: &'a str,
     /// Who it is.
@@ -121,6 +132,12 @@ impl<'a> View<'a> {
         self.settings
             .booted
             .is_some_and(|booted| self.now.uptime.saturating_sub(booted) < self.settings.boot_grace)
+    }
+
+    /// How the manifest wants it.
+    fn wanted(&self) -> Wanted {
+        let manifest = &self.settings.manifest;
+        manifest.wanted(self.kind, self.bdf, self.identity)
     }
 
     /// The vital signs, or the finding that they were not seen.
@@ -235,9 +252,14 @@ pub enum Clearing {
 pub fn for_kind(kind: Kind) -> Vec<Box<dyn Check>> {
     let mut checks: Vec<Box<dyn Check>> = vec![
         Box::<presence::Presence>::default(),
+        Box::<identity::IdentityCheck>::default(),
         Box::<link::Link>::default(),
         Box::<aer_uncorrectable::AerUncorrectable>::default(),
         Box::<aer_correctable::AerCorrectable>::default(),
+        Box::<aer_above::AerAbove>::default(),
+        Box::<driver::Driver>::default(),
+        Box::<iommu_group::IommuGroup>::default(),
+        Box::<numa_node::NumaNode>::default(),
     ];
     match kind {
         Kind::Accelerator => checks.extend([
@@ -249,6 +271,10 @@ pub fn for_kind(kind: Kind) -> Vec<Box<dyn Check>> {
             Box::<self_test::SelfTestResult>::default(),
             Box::<temperature::Temperature>::default(),
             Box::<throttle::Throttling>::default(),
+            Box::<power_state::StateOfPower>::default(),
+            Box::<firmware_version::Version>::default(),
+            Box::<page_retirement::PageRetirement>::default(),
+            Box::<pcie_replays::PcieReplays>::default(),
         ]),
         Kind::Nic => checks.extend([
             Box::<carrier::Carrier>::default() as Box<dyn Check>,

@@ -57,7 +57,11 @@ impl Check for Presence {
         };
         self.answered = 0;
         self.missed = self.missed.saturating_add(1);
-        if !self.seen {
+        let entry = view
+            .settings
+            .manifest
+            .entry(view.kind, view.bdf, view.identity);
+        if !self.seen && entry.is_none() {
             return Ok(Finding::pending(
                 "it has not answered since the agent started",
             ));
@@ -81,7 +85,12 @@ impl Check for Presence {
             return Ok(explained(view, port));
         }
         let limit = format!("an answer in {reads} reads");
-        let evidence = view.evidence("vendor and device ID", found, limit, FactKind::Presence);
+        let mut evidence = view.evidence("vendor and device ID", found, limit, FactKind::Presence);
+        let mut reason = reason.to_owned();
+        if let (false, Some(entry)) = (self.seen, entry) {
+            reason = format!("{} in the manifest was not seen: {found}", entry.name);
+            evidence.source = entry.describe();
+        }
         Ok(Finding::unhealthy(reason, Action::Reboot).with(evidence))
     }
 }

@@ -32,6 +32,12 @@ pub struct Wanted {
     pub firmware_from: Option<FirmwareVersion>,
     /// The newest firmware.
     pub firmware_to: Option<FirmwareVersion>,
+    /// The driver that is bound.
+    pub driver: Option<String>,
+    /// Whether it is in an IOMMU group.
+    pub iommu: Option<bool>,
+    /// The NUMA node.
+    pub numa_node: Option<u32>,
 }
 
 /// An accelerator that should be there.
@@ -58,13 +64,69 @@ pub struct ExpectedNic {
     pub wanted: Wanted,
 }
 
+/// A component that the manifest names, of either kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The name for people.
+    pub name: &'a str,
+    /// Where: its PCI address.
+    pub address: Option<&'a str>,
+    /// Where: its physical slot.
+    pub slot: Option<&'a str>,
+    /// Which: its serial number.
+    pub serial: Option<&'a str>,
+    /// Which: its MAC address.
+    pub mac: Option<&'a str>,
+}
+
+impl<'a> Entry<'a> {
+    fn accelerator((name, expected): (&'a String, &'a Expected)) -> Self {
+        Self {
+            name,
+            address: expected.address.as_deref(),
+            slot: expected.slot.as_deref(),
+            serial: expected.serial.as_deref(),
+            mac: None,
+        }
+    }
+
+    fn nic((name, expected): (&'a String, &'a ExpectedNic)) -> Self {
+        Self {
+            name,
+            address: expected.address.as_deref(),
+            slot: None,
+            serial: None,
+            mac: expected.mac.as_deref(),
+        }
+    }
+
+    /// What it is known by, in words.
+    pub(crate) fn describe(&self) -> String {
+        let parts = [
+            ("address", self.address),
+            ("slot", self.slot),
+            ("serial number", self.serial),
+            ("MAC address", self.mac),
+        ];
+        let known = parts
+            .iter()
+            .filter_map(|(what, value)| Some(format!("{what} {}", (*value)?)));
+        let known: Vec<String> = known.collect();
+        format!("manifest, {}: {}", self.name, known.join(", "))
+    }
+}
+
 impl Section for Manifest {
     fn keys(&mut self, keys: &mut Keys<'_>) {
         keys.table("every_accelerator", |keys| {
             self.every_accelerator.link(keys);
             self.every_accelerator.firmware(keys);
+            self.every_accelerator.place(keys);
         });
-        keys.table("every_nic", |keys| self.every_nic.link(keys));
+        keys.table("every_nic", |keys| {
+            self.every_nic.link(keys);
+            self.every_nic.place(keys);
+        });
         self.accelerators = keys.named("accelerator");
         self.nics = keys.named("nic");
     }
@@ -99,6 +161,19 @@ impl Wanted {
         });
     }
 
+    fn place(&mut self, keys: &mut Keys<'_>) {
+        let why = "the driver that is bound to it";
+        let expected = "the name of a driver, such as \"vfio-pci\"";
+        keys.optional("driver", &mut self.driver, expected, is_name, why);
+        let why = "true: it is in an IOMMU group, without which VFIO can isolate nothing";
+        let any = |_: &bool| true;
+        keys.optional("iommu", &mut self.iommu, bool::EXPECTED, any, why);
+        let why = "the NUMA node that it hangs on; memory and threads of its jobs belong there";
+        let expected = "the number of a node";
+        let node = |node: &u32| *node < 1024;
+        keys.optional("numa_node", &mut self.numa_node, expected, node, why);
+    }
+
     /// These wishes, and those of `general` where these have none.
     fn or(&self, general: &Self) -> Self {
         Self {
@@ -106,6 +181,9 @@ impl Wanted {
             link_gigatransfers: self.link_gigatransfers.or(general.link_gigatransfers),
             firmware_from: self.firmware_from.or(general.firmware_from),
             firmware_to: self.firmware_to.or(general.firmware_to),
+            driver: self.driver.clone().or_else(|| general.driver.clone()),
+            iommu: self.iommu.or(general.iommu),
+            numa_node: self.numa_node.or(general.numa_node),
         }
     }
 
@@ -137,6 +215,7 @@ impl Section for Expected {
         );
         self.wanted.link(keys);
         self.wanted.firmware(keys);
+        self.wanted.place(keys);
         let placed = self.slot.is_some() || self.address.is_some() || self.serial.is_some();
         keys.require(placed, &["slot", "address", "serial"], || {
             "a slot, an address or a serial number, to know it by".to_owned()
@@ -151,6 +230,7 @@ impl Section for ExpectedNic {
         let expected = "a MAC address, such as \"02:a1:00:00:00:00\"";
         keys.optional("mac", &mut self.mac, expected, |text| is_mac(text), why);
         self.wanted.link(keys);
+        self.wanted.place(keys);
         let placed = self.address.is_some() || self.mac.is_some();
         keys.require(placed, &["address", "mac"], || {
             "an address or a MAC address, to know it by".to_owned()
@@ -235,6 +315,24 @@ impl Manifest {
                 .unwrap_or(&self.every_nic)
                 .or(&self.every_nic),
         }
+    }
+
+    /// The entry for a component.
+    #[must_use]
+    pub fn entry<'a>(&'a self, kind: Kind, bdf: &str, identity: &Identity) -> Option<Entry<'a>> {
+        match kind {
+            Kind::Accelerator => self.accelerator(bdf, identity).map(Entry::accelerator),
+            Kind::Nic => self.nic(bdf, identity).map(Entry::nic),
+        }
+    }
+
+    /// All components that it names.
+    pub fn entries(&self) -> impl Iterator<Item = (Kind, Entry<'_>)> {
+        let accelerators = self.accelerators.iter().map(Entry::accelerator);
+        let nics = self.nics.iter().map(Entry::nic);
+        let of = |kind| move |entry| (kind, entry);
+        let accelerators = accelerators.map(of(Kind::Accelerator));
+        accelerators.chain(nics.map(of(Kind::Nic)))
     }
 
     /// The entry for an accelerator: by its place, else by its serial number.

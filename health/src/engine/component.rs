@@ -89,6 +89,7 @@ impl Component {
 
         let view = View {
             now: at,
+            kind: self.kind,
             bdf: &self.bdf,
             identity: &self.identity,
             facts: &facts,

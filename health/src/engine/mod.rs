@@ -3,6 +3,7 @@
 mod clock;
 mod component;
 mod episodes;
+mod expected;
 mod judged;
 mod orders;
 mod saved;
@@ -22,6 +23,7 @@ use component::{Component, Rules};
 use episodes::Episodes;
 use orders::Modes;
 
+pub use expected::Missing;
 pub use orders::rules;
 pub use saved::{RestoreError, Saved};
 

@@ -14,6 +14,7 @@ use super::{Engine, ORDERS, TRANSITIONS};
 use crate::check::{Finding, PRESENCE, Settings};
 use crate::facts::{Identity, Kind};
 use crate::operator::{Done, Hold, Switch};
+use crate::probe::discover::is_bdf;
 use crate::time::Moment;
 use crate::verdict::{HealthState, Transition};
 
@@ -149,7 +150,11 @@ impl Engine {
     /// # Errors
     /// When a check's memory cannot be put into JSON.
     pub fn saved(&self, now: Moment, boot_id: Option<&str>) -> Result<Saved, RestoreError> {
-        let components = self.components.values().map(SavedComponent::of);
+        // One that only the manifest names has no past.
+        let components = self.components.values();
+        let components = components
+            .filter(|component| is_bdf(&component.bdf))
+            .map(SavedComponent::of);
         Ok(Saved {
             version: VERSION,
             boot_id: boot_id.map(str::to_owned),

@@ -36,6 +36,7 @@ pub struct Bench {
     pub now: Moment,
     pub facts: Facts,
     pub serial: Option<String>,
+    pub slot: Option<String>,
     pub bdf: &'static str,
     /// Whether the heartbeat goes on from look to look.
     pub beats: bool,
@@ -91,6 +92,7 @@ impl Bench {
             now,
             facts,
             serial: Some("a1".to_owned()),
+            slot: None,
             bdf: BDF,
             beats: true,
             kind,
@@ -110,6 +112,7 @@ impl Bench {
         let identity = Identity {
             pci_id: "1ae5:a100".to_owned(),
             serial: self.serial.clone(),
+            slot: self.slot.clone(),
             upstream: Some("0000:00:01.0".to_owned()),
             ..Identity::default()
         };
@@ -213,6 +216,12 @@ impl Bench {
     pub fn port(&mut self) -> &mut Port {
         let port = self.facts.port.as_mut().unwrap().as_mut().unwrap();
         port.as_mut().unwrap()
+    }
+
+    /// The counters of the port above.
+    pub fn aer_above(&mut self) -> &mut Aer {
+        let aer = self.facts.aer_above.as_mut().unwrap().as_mut().unwrap();
+        aer.as_mut().unwrap()
     }
 
     pub fn aer(&mut self) -> &mut Aer {
