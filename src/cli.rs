@@ -74,6 +74,10 @@ pub(crate) enum Command {
     #[command(after_help = cmd::explain::EXAMPLES)]
     Explain(cmd::explain::Args),
 
+    /// Show what happened, as the health agent has stored it
+    #[command(after_help = cmd::events::EXAMPLES)]
+    Events(cmd::events::Args),
+
     /// Answer in one line and an exit code: for Nagios, and before and after jobs
     #[command(after_help = cmd::check::EXAMPLES)]
     Check(cmd::check::Args),

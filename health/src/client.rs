@@ -1,4 +1,4 @@
-//! Asks the agent of a host for its status.
+//! Asks the agent of a host for what it knows.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -13,7 +13,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use crate::Status;
 use crate::agent::socket_path;
 use crate::operator::{Done, Order};
+use crate::output::events::Asked;
 use crate::status::SCHEMA;
+use crate::store::{self, Page, Query};
 
 /// A status of a host with hundreds of components is a few hundred KiB.
 const LIMIT: usize = 16 << 20;
@@ -101,6 +103,33 @@ pub fn fetch_status(root: &Path, deadline: Duration) -> Result<Status, ClientErr
         });
     }
     serde_json::from_slice(&body).map_err(malformed)
+}
+
+/// Asks the agent of the host under `root` for events. With a `wait` it answers an empty page only after so long, which
+/// is at most 8 s; the deadline counts from then on.
+///
+/// # Errors
+/// As [`fetch_status`], and when there is no component of that name or the agent cannot read its store.
+pub fn fetch_events(
+    root: &Path,
+    query: &Query,
+    wait: Duration,
+    deadline: Duration,
+) -> Result<Page, ClientError> {
+    let socket = socket_path(root);
+    let malformed = |found: String| ClientError::Malformed {
+        socket: socket.clone(),
+        found,
+        expected: "events in JSON",
+    };
+    let asked = Asked::new(query, wait);
+    let asked = serde_urlencoded::to_string(asked).map_err(|error| malformed(error.to_string()))?;
+    let body = get(&socket, &format!("/v1/events?{asked}"), deadline + wait)?;
+    let page: Page = serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))?;
+    match page.schema {
+        store::SCHEMA => Ok(page),
+        found => Err(malformed(format!("events of version {found}"))),
+    }
 }
 
 /// Asks the agent of the host under `root` for its metrics.
@@ -228,7 +257,7 @@ fn refusal(answer: &[u8]) -> Option<String> {
     struct Refusal {
         error: String,
     }
-    if answer.get(9..10) != Some(b"4") {
+    if !matches!(answer.get(9..10), Some(b"4" | b"5")) {
         return None;
     }
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;

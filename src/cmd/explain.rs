@@ -2,14 +2,18 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use auk_health::Status;
+use auk_health::client;
 use auk_health::operator::{Done, HOST, Mode, Order};
 use auk_health::status::ComponentStatus;
+use auk_health::store::{Event, Query};
 use auk_health::verdict::{HealthState, Transition};
 use serde::Serialize;
 
-use super::status::{admit_tone, advice, fetch, fill, since, tone, until};
+use super::events::row;
+use super::status::{DEADLINE, admit_tone, advice, fetch, fill, since, tone, until};
 use crate::failure::{self, FOUND_WRONG};
 use crate::output::{self, Cell, Fields, Grid, Screen, span};
 
@@ -20,6 +24,9 @@ Examples:
   auk explain eth0 --json
 
 The exit code is 0 when the component is healthy, else 1.";
+
+/// Events that are shown.
+const SHOWN: usize = 30;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -35,6 +42,7 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Explanation<'a> {
     component: &'a ComponentStatus,
+    events: Vec<Event>,
     transitions: Vec<&'a Transition>,
     orders: Vec<&'a Done>,
 }
@@ -55,8 +63,10 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         };
         return Err(failure::with_hint(error, hint));
     };
+    let events = history_of(root, &component.bdf);
     let explanation = Explanation {
         component,
+        events,
         transitions: status
             .transitions
             .iter()
@@ -77,6 +87,24 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         HealthState::Healthy => ExitCode::SUCCESS,
         _ => FOUND_WRONG.into(),
     })
+}
+
+/// What the store has of it. What cannot be read there is missing here, and the rest is still worth to be told.
+fn history_of(root: &Path, bdf: &str) -> Vec<Event> {
+    let query = Query {
+        component: Some(bdf.to_owned()),
+        limit: Some(SHOWN),
+        newest: true,
+        news: true,
+        ..Query::default()
+    };
+    match client::fetch_events(root, &query, Duration::ZERO, DEADLINE) {
+        Ok(page) => page.events,
+        Err(error) => {
+            output::note(&format!("its history is missing: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 fn concerns(done: &Done, bdf: &str) -> bool {
@@ -181,22 +209,19 @@ fn identity(status: &Status, component: &ComponentStatus) -> Fields {
 fn history(status: &Status, explanation: &Explanation<'_>, screen: Screen) -> String {
     let mut lines: Vec<(u64, Vec<Cell>)> = Vec::new();
     let ago = |at: u64| Cell::from(format!("{} ago", span(since(status, at))));
-    // That a check was found well for the first time, or has nothing to say, is in the table above.
-    let news = |transition: &&&Transition| {
-        let ill = |state: HealthState| state >= HealthState::Degraded;
-        transition.check.is_none() || ill(transition.to) || transition.from.is_some_and(ill)
-    };
-    for transition in explanation.transitions.iter().filter(news) {
-        let what = transition.check.as_deref().unwrap_or("component");
-        let cells = vec![
-            ago(transition.at_unix_ms),
-            what.into(),
-            Cell::new(transition.to.name(), tone(transition.to)),
-            transition.reason.as_str().into(),
-        ];
-        lines.push((transition.at_unix_ms, cells));
+    for event in &explanation.events {
+        let [_, _, what, became, why] = row(event);
+        let at = event.record.at_unix_ms;
+        lines.push((at, vec![ago(at), what, became, why]));
     }
-    for done in &explanation.orders {
+    // Those on the component alone are among the events.
+    let others = explanation.orders.iter().filter(|done| match &done.order {
+        Order::Switch { .. } => true,
+        Order::Hold { component, .. }
+        | Order::Release { component, .. }
+        | Order::Clear { component, .. } => component == HOST,
+    });
+    for done in others {
         let author = done.author.as_ref();
         let author = author.map_or_else(|| "the agent".to_owned(), ToString::to_string);
         let cells = vec![

@@ -7,6 +7,7 @@ pub(crate) mod bind;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod list;
 pub(crate) mod order;
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Unbind(args) => bind::run_unbind(&cli.root, args),
         Command::Status(args) => status::run(&cli.root, args),
         Command::Explain(args) => explain::run(&cli.root, args),
+        Command::Events(args) => events::run(&cli.root, args),
         Command::Check(args) => check::run(&cli.root, args),
         Command::Hold(args) => order::hold(&cli.root, args),
         Command::Release(args) => order::release(&cli.root, args),

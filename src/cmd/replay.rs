@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use auk_health::Config;
 use auk_health::recording::{self, Event, Replayed};
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::check::graded;
 use super::status::{admit_tone, tone};
-use crate::output::{self, Cell, Grid, Screen, span};
+use crate::output::{self, Cell, Grid, Screen, date, span};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -25,9 +25,6 @@ Shows each change of a component's state, and how each is at the end; nothing is
 touched. It is judged by the limits that were in force, or by those of the file given.
 Exit codes are those of `auk check`, of the worst component at the end: 0 healthy, 1 degraded, 2 unhealthy, 3 not seen,
 or the recording cannot be read.";
-
-/// Latest time that can be written, in seconds: the end of the year 9999.
-const LATEST: u64 = 253_402_300_799;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -181,10 +178,4 @@ fn last(component: &ComponentStatus) -> Vec<Cell> {
         },
         why.into(),
     ]
-}
-
-/// A time of the wall clock.
-fn date(unix_ms: u64) -> String {
-    let seconds = Duration::from_secs((unix_ms / 1000).min(LATEST));
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + seconds).to_string()
 }

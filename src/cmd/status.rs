@@ -27,7 +27,7 @@ The worst comes first. The exit code is 0 only when every component is healthy; 
 not, and neither is a host without any. `auk explain COMPONENT` says all that is known of one.";
 
 /// Longest wait for the agent's answer.
-const DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 /// Between two looks of `--watch`; the agent looks once a second too.
 const WATCH: Duration = Duration::from_secs(1);
 

@@ -1,6 +1,7 @@
 //! What goes to stdout: JSON, tables, lists of fields. All of it by [`print`](fn@print), which takes a reader that went away
 //! (`auk list | head -1`) for the end and not for an error.
 
+mod date;
 mod span;
 pub(crate) mod style;
 mod table;
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 use anyhow::Context;
 use serde::Serialize;
 
+pub(crate) use date::{date, day_and_time};
 pub(crate) use span::{short_span, span};
 pub(crate) use style::Tone;
 pub(crate) use table::{Cell, Fields, Grid};

@@ -27,6 +27,12 @@ impl Cell {
     pub(crate) fn render(&self, screen: Screen) -> String {
         self.tone.paint(&self.text, screen.colored)
     }
+
+    /// The same with blanks behind it, up to a width.
+    pub(crate) fn padded(&self, width: usize, screen: Screen) -> String {
+        let blanks = width.saturating_sub(self.text.chars().count());
+        format!("{}{}", self.render(screen), " ".repeat(blanks))
+    }
 }
 
 impl<T: AsRef<str>> From<T> for Cell {

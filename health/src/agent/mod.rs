@@ -183,6 +183,8 @@ impl Builder {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
+            // They read the store for those who ask for events, each for no longer than its deadline.
+            .max_blocking_threads(2)
             .build()
             .map_err(|source| AgentError::Thread { source })?;
         let sockets = Sockets::open(&self.root, self.config.agent.listen)?;

@@ -174,6 +174,18 @@ impl Shared {
         known.collect()
     }
 
+    /// What is kept, and the id of the last event whenever one was told.
+    pub(crate) fn events(&self) -> (Store, watch::Receiver<u64>) {
+        let inner = self.lock();
+        (inner.store.clone(), inner.last_told.subscribe())
+    }
+
+    /// The address of a component that goes by a name.
+    pub(crate) fn address(&self, name: &str) -> Result<String, String> {
+        let found = self.lock().engine.address(name);
+        found.map_err(|error| error.to_string())
+    }
+
     /// Marks the end of a round.
     pub(crate) fn end_round(
         &self,

@@ -156,7 +156,7 @@ impl Engine {
     }
 
     /// The address of a component that is named by address, serial number, slot or interface.
-    fn address(&self, name: &str) -> Result<String, OrderError> {
+    pub(crate) fn address(&self, name: &str) -> Result<String, OrderError> {
         if name == HOST {
             return Ok(HOST.to_owned());
         }

@@ -1,4 +1,4 @@
-//! HTTP: `GET /v1/status` and `GET /metrics` for everybody, `POST /v1/orders` for those who may.
+//! HTTP: `GET /v1/status`, `/v1/events` and `/metrics` for everybody, `POST /v1/orders` for those who may.
 
 use std::io;
 use std::pin::Pin;
@@ -13,12 +13,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::{IncomingStream, Listener};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Sleep, sleep};
 
-use super::metrics;
+use super::{events, metrics};
 use crate::agent::Shared;
 use crate::operator::{Author, Order};
 
@@ -40,9 +40,11 @@ pub(crate) async fn serve<L: Peered>(
 {
     let router = Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/events", get(events::events))
         .route("/metrics", get(scrape))
         .route("/v1/orders", post(order))
         .layer(DefaultBodyLimit::max(ORDER))
+        .layer(Extension(closing.clone()))
         .with_state(shared);
     let bounded = Bounded {
         listener,
@@ -92,15 +94,17 @@ impl<L: Peered> Connected<IncomingStream<'_, Bounded<L>>> for Peer {
     }
 }
 
+/// The agent's own words on what it does not do.
+pub(super) fn refused(status: StatusCode, error: String) -> Response {
+    (status, Json(serde_json::json!({ "error": error }))).into_response()
+}
+
 /// Does what is asked, if the peer may ask for it.
 async fn order(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     body: Bytes,
 ) -> Response {
-    let refused = |status: StatusCode, error: String| {
-        (status, Json(serde_json::json!({ "error": error }))).into_response()
-    };
     let own = nix::unistd::geteuid().as_raw();
     let uid = match peer.uid {
         Some(uid) if uid == 0 || uid == own => uid,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::Value;
 
 use super::record::{Event, KernelRecord, Query, Record};
@@ -245,38 +245,48 @@ pub(super) fn mark_forgotten(connection: &Connection, through: i64) -> rusqlite:
         .map(drop)
 }
 
-/// The events that are asked for, and one more than the limit if there are more.
+/// The events that are asked for, oldest first, and one more than the limit if there are more.
 pub(super) fn events(connection: &Connection, query: &Query) -> rusqlite::Result<Vec<Event>> {
-    let mut statement = connection.prepare_cached(
+    let order = if query.newest { "DESC" } else { "ASC" };
+    let mut statement = connection.prepare_cached(&format!(
         "SELECT id, boot_id, at_unix_ms, kind, component, summary, details
          FROM events JOIN boots ON boots.number = events.boot
          WHERE id > ?1 AND at_unix_ms >= ?2 AND (?3 IS NULL OR component = ?3)
-         ORDER BY id LIMIT ?4",
-    )?;
-    let limit = i64::try_from(query.limit() + 1).unwrap_or(i64::MAX);
-    let rows = statement.query_map(
-        params![
-            signed(query.after),
-            signed(query.since.unwrap_or(0)),
-            query.component,
-            limit
-        ],
-        |row| {
-            let details: String = row.get(6)?;
-            Ok(Event {
-                id: unsigned(row.get(0)?),
-                boot_id: row.get(1)?,
-                stored: true,
-                record: Record {
-                    at_unix_ms: unsigned(row.get(2)?),
-                    kind: row.get(3)?,
-                    component: row.get(4)?,
-                    summary: row.get(5)?,
-                    // What is no JSON was written by nobody; the summary still stands.
-                    details: serde_json::from_str(&details).unwrap_or(Value::Null),
-                },
-            })
+         ORDER BY id {order}"
+    ))?;
+    let mut rows = statement.query(params![
+        signed(query.after),
+        signed(query.since.unwrap_or(0)),
+        query.component,
+    ])?;
+    let mut events = Vec::new();
+    while events.len() <= query.limit()
+        && let Some(row) = rows.next()?
+    {
+        let event = event(row)?;
+        if query.takes(&event) {
+            events.push(event);
+        }
+    }
+    if query.newest {
+        events.reverse();
+    }
+    Ok(events)
+}
+
+fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let details: String = row.get(6)?;
+    Ok(Event {
+        id: unsigned(row.get(0)?),
+        boot_id: row.get(1)?,
+        stored: true,
+        record: Record {
+            at_unix_ms: unsigned(row.get(2)?),
+            kind: row.get(3)?,
+            component: row.get(4)?,
+            summary: row.get(5)?,
+            // What is no JSON was written by nobody; the summary still stands.
+            details: serde_json::from_str(&details).unwrap_or(Value::Null),
         },
-    )?;
-    rows.collect()
+    })
 }

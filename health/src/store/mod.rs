@@ -288,14 +288,12 @@ impl Store {
             Err(_) if in_memory => (Vec::new(), 0),
             other => other?,
         };
-        let limit = query.limit();
-        if events.len() <= limit {
+        if query.newest || events.len() <= query.limit() {
             // Some may have been written between the two.
             let written = events.last().map_or(0, |event: &Event| event.id);
             events.extend(waiting.into_iter().filter(|event| event.id > written));
         }
-        let more = events.len() > limit;
-        events.truncate(limit);
+        let more = query.cut(&mut events);
         Ok(Page {
             schema: SCHEMA,
             events,

@@ -39,8 +39,7 @@ impl Reader {
     pub fn events(&self, query: &Query) -> Result<Page, StoreError> {
         let failed = |source| sql("read", &self.path, source);
         let mut events = database::events(&self.connection, query).map_err(failed)?;
-        let more = events.len() > query.limit();
-        events.truncate(query.limit());
+        let more = query.cut(&mut events);
         Ok(Page {
             schema: SCHEMA,
             events,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::operator::{Done, HOST, Order};
-use crate::verdict::Transition;
+use crate::verdict::{HealthState, Transition};
 
 /// Version of the events document; a new field does not change it, a changed meaning does.
 pub const SCHEMA: u32 = 1;
@@ -110,6 +110,16 @@ impl Event {
         serde_json::from_value(self.record.details.clone()).ok()
     }
 
+    /// Whether somebody who looks for trouble wants to know of it. That a check was found well for the first time, or has
+    /// nothing to say, is none.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        let ill = |state: HealthState| state >= HealthState::Degraded;
+        self.transition().is_none_or(|change| {
+            change.check.is_none() || ill(change.to) || change.from.is_some_and(ill)
+        })
+    }
+
     /// The order that it tells, if it tells one.
     #[must_use]
     pub fn order(&self) -> Option<Done> {
@@ -149,6 +159,12 @@ pub struct Query {
     /// At most so many, the oldest of them; [`MOST`] when it is more.
     #[serde(default)]
     pub limit: Option<usize>,
+    /// The newest of them instead.
+    #[serde(default)]
+    pub newest: bool,
+    /// Without what is no news: that a check was found well for the first time, or has nothing to say.
+    #[serde(default)]
+    pub news: bool,
 }
 
 /// Events in one answer, at most.
@@ -165,6 +181,7 @@ impl Query {
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
         event.id > self.after
+            && self.takes(event)
             && self
                 .since
                 .is_none_or(|since| event.record.at_unix_ms >= since)
@@ -175,6 +192,23 @@ impl Query {
     }
 }
 
+impl Query {
+    /// Cuts what was found down to the limit; whether there was more.
+    pub(super) fn cut(&self, events: &mut Vec<Event>) -> bool {
+        let surplus = events.len().saturating_sub(self.limit());
+        match self.newest {
+            true => drop(events.drain(..surplus)),
+            false => events.truncate(self.limit()),
+        }
+        surplus > 0
+    }
+
+    /// Whether an event is news enough.
+    pub(super) fn takes(&self, event: &Event) -> bool {
+        !self.news || event.is_news()
+    }
+}
+
 /// Events in the order of their ids: what `/v1/events` serves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Page {
@@ -182,7 +216,8 @@ pub struct Page {
     pub schema: u32,
     /// The events.
     pub events: Vec<Event>,
-    /// Whether there are more that match; ask again after the last of these.
+    /// Whether there are more that match: newer ones, to be asked for after the last of these; or older ones, when the
+    /// newest were asked for.
     pub more: bool,
     /// The greatest id that was given to any event.
     pub last_id: u64,
