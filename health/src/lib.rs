@@ -38,6 +38,7 @@ pub mod opener;
 pub mod operator;
 pub mod output;
 pub mod probe;
+pub mod proof;
 mod reader;
 pub mod recording;
 pub mod status;

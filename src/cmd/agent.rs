@@ -21,7 +21,7 @@ Examples:
   auk agent
   auk agent --root /tmp/host --interval 500
   auk agent --listen 127.0.0.1:9400
-  auk agent --check
+  auk agent --check --strict
   auk agent --print-config | grep -v '# default'
   auk agent --record /var/tmp/auk.jsonl
   curl --unix-socket /run/auk/agent.sock http://agent/metrics
@@ -53,6 +53,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "print_config")]
     check: bool,
 
+    /// Fail too when a check would rest on what was never read on a real kernel
+    #[arg(long, requires = "check")]
+    strict: bool,
+
     /// Only print the configuration in force, with the source of each value
     #[arg(long)]
     print_config: bool,
@@ -70,7 +74,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         ..Overrides::default()
     };
     if args.check {
-        return agent_config::check(root, &overrides);
+        return agent_config::check(root, &overrides, args.strict);
     }
     let config = Config::load(root)
         .map_err(|error| failure::with_hint(error, "`auk agent --check` says it without starting"))

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use auk_health::Config;
 use auk_health::config::Overrides;
+use auk_health::proof;
 
 use crate::failure::FOUND_WRONG;
 use crate::output;
 
 /// Says what is wrong with the configuration of the host below `root`, a line each.
-pub(super) fn check(root: &Path, overrides: &Overrides) -> anyhow::Result<ExitCode> {
+pub(super) fn check(root: &Path, overrides: &Overrides, strict: bool) -> anyhow::Result<ExitCode> {
     let config = match Config::load(root) {
         Ok(config) => config.overridden(overrides),
         Err(error) => {
@@ -20,6 +21,15 @@ pub(super) fn check(root: &Path, overrides: &Overrides) -> anyhow::Result<ExitCo
     };
     for warning in &config.warnings {
         output::note(warning);
+    }
+    let unproven = match strict {
+        true => proof::unproven(&config),
+        false => Vec::new(),
+    };
+    if !unproven.is_empty() {
+        let lines: String = unproven.iter().map(|one| format!("{one}\n")).collect();
+        output::print(&lines)?;
+        return Ok(FOUND_WRONG.into());
     }
     let files = match config.files.len() {
         0 => "no file, all is default".to_owned(),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, Finding, View};
 use crate::facts::{FactKind, Presence};
+use crate::proof::Source;
 use crate::verdict::{Action, Evidence};
 
 /// The rule.
@@ -17,6 +18,10 @@ impl Check for IdentityCheck {
 
     fn reads(&self) -> &'static [FactKind] {
         &[FactKind::Presence]
+    }
+
+    fn also_reads(&self) -> &'static [Source] {
+        &[Source::Serial, Source::Slot]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {

@@ -49,6 +49,7 @@ pub use limits::Limits;
 use crate::config::{Manifest, Wanted};
 use crate::facts::{FactKind, Facts, Identity, Kind, Port, Reading};
 use crate::operator::{Hold, Mode};
+use crate::proof::Source;
 use crate::time::Moment;
 use crate::verdict::Evidence;
 
@@ -216,6 +217,11 @@ pub trait Check: Memory + Send {
     /// What it needs to judge. It is asked after the looks that read all of these, so the slowest
     /// of them says how often; one that could not be read makes it unobservable.
     fn reads(&self) -> &'static [FactKind];
+
+    /// What it rests on that is no fact.
+    fn also_reads(&self) -> &'static [Source] {
+        &[]
+    }
 
     /// Judges a look. It may use other facts too, when the look has them.
     ///

@@ -8,6 +8,7 @@ use super::over_time::{Held, Latch};
 use super::{Check, Finding, View};
 use crate::config::{self, Keys, Section};
 use crate::facts::{FactKind, PowerState};
+use crate::proof::Source;
 use crate::verdict::{Action, Confidence};
 
 /// Limits.
@@ -46,6 +47,10 @@ impl Check for StateOfPower {
 
     fn reads(&self) -> &'static [FactKind] {
         &[FactKind::PowerState]
+    }
+
+    fn also_reads(&self) -> &'static [Source] {
+        &[Source::Lease]
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
