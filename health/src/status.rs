@@ -92,6 +92,9 @@ pub struct AgentStatus {
     /// How the config space of accelerators is read, beyond the first 64 bytes.
     #[serde(default)]
     pub config_access: ConfigAccessStatus,
+    /// Dwords of config space that were asked for so far: each is a transaction on the bus.
+    #[serde(default)]
+    pub config_dwords: u64,
     /// The configuration in force.
     #[serde(default)]
     pub config: ConfigStatus,

@@ -17,13 +17,14 @@ use auk_health::client;
 use auk_health::operator::{Mode, Order};
 use auk_health::recording::{Event, ReadError, Replayed, replay};
 use auk_health::verdict::{HealthState, Transition};
-use auk_health::{Agent, AgentHandle, Settings};
+use auk_health::{Agent, AgentHandle, Config, Settings};
 use tree::{CHIP, NIC, Tree, signs};
 
 const SOON: Duration = Duration::from_secs(30);
 
 fn agent(tree: &Tree, file: &Path, settings: Settings) -> AgentHandle {
     Agent::builder(tree.root())
+        .state_directory(tree.root().join("state"))
         .interval(Duration::from_millis(50))
         .slow_interval(Duration::from_millis(100))
         .settings(settings)
@@ -142,6 +143,26 @@ fn a_replay_judges_by_the_settings_that_were_in_force_or_by_others() {
 }
 
 #[test]
+fn settings_are_recorded_as_a_configuration_that_gives_the_same() {
+    let text = "judgement.clear_after = '7 min'\n\
+                check.throttle.shadow = true\n\
+                check.ecc_ue.enabled = false\n\
+                check.ecc_ce.degraded_per_hour = 7\n\
+                manifest.every_nic.link_width = 8\n\
+                manifest.accelerator.\"first one\".slot = '3'\n\
+                manifest.accelerator.\"first one\".link_width = 4\n";
+    let config = |text: &str| Config::from_text("test".as_ref(), text).unwrap().settings;
+    let settings = config(text);
+    let written = settings.to_toml();
+    assert_eq!(written.lines().count(), text.lines().count(), "{written}");
+    let again = config(&written);
+    assert_eq!(again.to_toml(), written);
+    assert_eq!(again.manifest, settings.manifest);
+    assert_eq!(again.modes, settings.modes);
+    assert_eq!(Settings::default().to_toml(), "");
+}
+
+#[test]
 fn a_recording_goes_on_with_the_next_agent_and_without_the_line_that_a_kill_cut_short() {
     let (tree, file) = place();
     let first = agent(&tree, &file, Settings::default());
@@ -160,6 +181,43 @@ fn a_recording_goes_on_with_the_next_agent_and_without_the_line_that_a_kill_cut_
     let starts = both.events.iter();
     let starts = starts.filter(|event| matches!(event, Event::Started(_)));
     assert_eq!(starts.count(), 2);
+}
+
+#[test]
+fn a_recording_begins_with_what_the_agent_remembers() {
+    let (tree, file) = place();
+    let before = agent(
+        &tree,
+        &tree.root().join("another.jsonl"),
+        Settings::default(),
+    );
+    let looked = before.wait_until(SOON, |status| status.agent.rounds > 2);
+    looked.unwrap();
+    let mut vitals = signs();
+    vitals.sequence += 2;
+    vitals.ecc_ue = 1;
+    tree.set_vitals(&vitals);
+    wait(&before, CHIP, HealthState::Unhealthy);
+    before.stop().unwrap();
+
+    let after = agent(&tree, &file, Settings::default());
+    let events = after.subscribe();
+    let rounds = after.wait_until(SOON, |status| status.agent.rounds > 3);
+    let verdicts = rounds.unwrap().component(CHIP).unwrap().verdicts.clone();
+    after.stop().unwrap();
+    let replayed = replay(&file, None).unwrap();
+    assert_eq!(changes(&replayed), events.try_iter().collect::<Vec<_>>());
+    let chip = &replayed.components[0];
+    assert_eq!(chip.state, HealthState::Unhealthy);
+    let since = |verdicts: &[auk_health::verdict::Verdict]| {
+        let known = verdicts.iter().find(|verdict| verdict.check == "ecc_ue");
+        known.unwrap().since_unix_ms
+    };
+    assert_eq!(
+        since(&chip.verdicts),
+        since(&verdicts),
+        "as the first agent saw it"
+    );
 }
 
 #[test]

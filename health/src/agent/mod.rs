@@ -399,6 +399,7 @@ impl Builder {
                 resident_bytes: 0,
                 readers: Default::default(),
                 config_access: Default::default(),
+                config_dwords: 0,
                 config: self.config.status(now.unix_ms),
             },
             discovery_error: None,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::judging::Judging;
-use super::shared::Shared;
+use super::shared::{RoundEnd, Shared};
 use crate::Missing;
 use crate::config::AgentSettings;
 use crate::facts::{Class, Kind};
@@ -59,6 +59,8 @@ pub(super) struct Rounds {
     listed: bool,
     /// What the manifest names and was not found, by kind and name.
     missing: BTreeSet<(Kind, String)>,
+    /// Dwords of config space that were asked for.
+    config_dwords: u64,
 }
 
 struct Component {
@@ -89,6 +91,7 @@ impl Rounds {
             listing: None,
             listed: false,
             missing: BTreeSet::new(),
+            config_dwords: 0,
         };
         for found in known {
             rounds.add(found);
@@ -131,9 +134,14 @@ impl Rounds {
         let missed = self.pool.give_up();
         self.take_all(shared, missed);
         self.expect(shared);
-        let readers = (self.pool.usage(), self.pool.processes());
-        let took = begun.elapsed();
-        shared.end_round(self.listing.as_ref(), readers, took, self.access());
+        shared.end_round(RoundEnd {
+            discovery_error: self.listing.as_ref(),
+            took: begun.elapsed(),
+            readers: self.pool.usage(),
+            processes: self.pool.processes(),
+            config_access: self.access(),
+            config_dwords: self.config_dwords,
+        });
     }
 
     /// Ends the readers.
@@ -207,8 +215,10 @@ impl Rounds {
                 id,
                 identity,
                 access,
+                dwords,
                 facts,
             } => {
+                self.config_dwords += u64::from(dwords);
                 let next = self.next_slow(id);
                 let Some(component) = self.components.get_mut(&id) else {
                     return;

@@ -50,6 +50,19 @@ struct Inner {
     closed: bool,
 }
 
+/// How a round went.
+pub(super) struct RoundEnd<'a> {
+    /// Why the host's devices could not be listed.
+    pub(super) discovery_error: Option<&'a ProbeError>,
+    pub(super) took: Duration,
+    pub(super) readers: ReadersStatus,
+    /// Those readers that are processes.
+    pub(super) processes: Vec<u32>,
+    pub(super) config_access: ConfigAccessStatus,
+    /// Dwords of config space that were asked for so far.
+    pub(super) config_dwords: u64,
+}
+
 impl Shared {
     pub(crate) fn new(
         options: &Builder,
@@ -187,17 +200,11 @@ impl Shared {
     }
 
     /// Marks the end of a round.
-    pub(crate) fn end_round(
-        &self,
-        discovery_error: Option<&ProbeError>,
-        (readers, processes): (ReadersStatus, Vec<u32>),
-        took: Duration,
-        config_access: ConfigAccessStatus,
-    ) {
+    pub(super) fn end_round(&self, end: RoundEnd<'_>) {
         let mut inner = self.lock();
         inner.base.agent.rounds += 1;
-        inner.base.agent.round_seconds += took.as_secs_f64();
-        inner.readers = processes;
+        inner.base.agent.round_seconds += end.took.as_secs_f64();
+        inner.readers = end.processes;
         let now = Moment::now();
         let ended = inner.engine.expire(now);
         if !ended.is_empty() {
@@ -210,9 +217,10 @@ impl Shared {
             }
             false => inner.keep_all(ended.iter().map(Record::from).collect()),
         }
-        inner.base.agent.readers = readers;
-        inner.base.agent.config_access = config_access;
-        inner.base.discovery_error = discovery_error.map(ToString::to_string);
+        inner.base.agent.readers = end.readers;
+        inner.base.agent.config_access = end.config_access;
+        inner.base.agent.config_dwords = end.config_dwords;
+        inner.base.discovery_error = end.discovery_error.map(ToString::to_string);
         drop(inner);
         self.round_ended.notify_all();
     }

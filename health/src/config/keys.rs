@@ -76,17 +76,16 @@ impl<'a> Keys<'a> {
     }
 
     /// Tables whose names people choose, below one of this name.
-    pub fn named<T: Section + Default>(&mut self, name: &str) -> BTreeMap<String, T> {
-        let mut sections = BTreeMap::new();
+    pub fn named<T: Section + Default>(&mut self, name: &str, sections: &mut BTreeMap<String, T>) {
         self.table(name, |keys| {
             keys.named.insert(keys.table.clone());
             for name in keys.tree.tables_below(&keys.table) {
-                let mut section = T::default();
-                keys.table(&name, |keys| section.keys(keys));
-                sections.insert(name, section);
+                sections.entry(name).or_default();
+            }
+            for (name, section) in sections {
+                keys.table(name, |keys| section.keys(keys));
             }
         });
-        sections
     }
 
     /// A key with any value of its type.

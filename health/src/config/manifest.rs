@@ -127,8 +127,8 @@ impl Section for Manifest {
             self.every_nic.link(keys);
             self.every_nic.place(keys);
         });
-        self.accelerators = keys.named("accelerator");
-        self.nics = keys.named("nic");
+        keys.named("accelerator", &mut self.accelerators);
+        keys.named("nic", &mut self.nics);
     }
 }
 

@@ -127,7 +127,8 @@ impl Config {
         let mut store = StoreSettings::default();
         keys.table("store", |keys| store.keys(keys));
         settings.keys(&mut keys);
-        let hooks = keys.named::<Hook>("hook");
+        let mut hooks = BTreeMap::<String, Hook>::new();
+        keys.named("hook", &mut hooks);
         let mut manifest = Manifest::default();
         keys.table("manifest", |keys| manifest.keys(keys));
         settings.manifest = manifest.into();
@@ -196,25 +197,33 @@ impl Config {
 }
 
 impl Settings {
-    /// What differs from the defaults, as TOML that gives the same. Without the manifest.
+    /// What differs from the defaults, as TOML that gives the same.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        let tree = Tree::default();
-        let listed = |mut settings: Self| {
-            let mut keys = Keys::new(&tree);
-            settings.keys(&mut keys);
-            keys.finish().0
-        };
-        let (mine, defaults) = (listed(self.clone()), listed(Self::default()));
+        let defaults = Self::default().listed();
+        let defaults: BTreeMap<String, Option<String>> = defaults
+            .into_iter()
+            .map(|setting| (setting.key(), setting.toml))
+            .collect();
         let mut text = String::new();
-        for (setting, default) in mine.iter().zip(&defaults) {
-            if let Some(value) = setting.toml.as_ref()
-                && setting.toml != default.toml
+        for setting in self.clone().listed() {
+            if let Some(value) = &setting.toml
+                && defaults.get(&setting.key()) != Some(&setting.toml)
             {
                 let _ = writeln!(text, "{} = {value}", setting.key());
             }
         }
         text
+    }
+
+    /// Every key with its value.
+    fn listed(mut self) -> Vec<Setting> {
+        let tree = Tree::default();
+        let mut keys = Keys::new(&tree);
+        self.keys(&mut keys);
+        let mut manifest = Manifest::clone(&self.manifest);
+        keys.table("manifest", |keys| manifest.keys(keys));
+        keys.finish().0
     }
 }
 

@@ -54,6 +54,9 @@ pub struct Target {
     interface: Option<PathBuf>,
     directory: Option<Directory>,
     config: Option<ConfigSpace>,
+    /// Dwords of it that were told already, and those of the last look.
+    told: u32,
+    dwords: u32,
     /// The port above, which is of interest most when nothing below it answers.
     upstream: Option<PathBuf>,
     above: Option<Directory>,
@@ -79,6 +82,8 @@ impl Target {
             interface,
             directory: None,
             config: None,
+            told: 0,
+            dwords: 0,
             upstream: None,
             above: None,
             access: ConfigAccess::None,
@@ -98,6 +103,12 @@ impl Target {
     #[must_use]
     pub fn access(&self) -> ConfigAccess {
         self.access
+    }
+
+    /// Dwords of config space that the last look asked for.
+    #[must_use]
+    pub fn dwords(&self) -> u32 {
+        self.dwords
     }
 
     /// As [`look`](Self::look), with a list of locks that other looks share.
@@ -134,6 +145,9 @@ impl Target {
         let lease = self.root.join("run/auk/lease").join(&self.found.bdf);
         facts.holder = lease::holder(&lease, locks);
         facts.at = Moment::now();
+        let asked = self.config.as_ref().map_or(0, ConfigSpace::dwords_read);
+        self.dwords = asked.saturating_sub(self.told);
+        self.told = asked;
         Sample {
             bdf: Arc::clone(&self.bdf),
             kind: self.found.kind,
@@ -185,6 +199,7 @@ impl Target {
     fn close(&mut self) {
         self.directory = None;
         self.config = None;
+        self.told = 0;
         self.above = None;
         self.access = ConfigAccess::None;
         self.opener_asked = None;
@@ -220,7 +235,10 @@ impl Target {
             return value;
         }
         match self.ask_opener() {
-            Some(config) => read(self.config.insert(config)),
+            Some(config) => {
+                self.told = 0;
+                read(self.config.insert(config))
+            }
             None => value,
         }
     }

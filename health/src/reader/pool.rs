@@ -91,6 +91,8 @@ pub(crate) enum Done {
         identity: Identity,
         /// How its config space is read.
         access: ConfigAccess,
+        /// Dwords of its config space that were asked for.
+        dwords: u32,
         /// What was seen.
         facts: Box<Facts>,
     },
@@ -539,6 +541,7 @@ impl Reader {
                     id,
                     identity,
                     access,
+                    dwords,
                     facts,
                 } if of == round && self.is_pending(Key::Look(id)) => {
                     self.take_pending(Key::Look(id));
@@ -546,6 +549,7 @@ impl Reader {
                         id,
                         identity,
                         access,
+                        dwords,
                         facts,
                     });
                 }

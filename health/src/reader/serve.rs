@@ -168,6 +168,7 @@ impl Reader {
             id,
             identity: sample.identity,
             access: target.access(),
+            dwords: target.dwords(),
             facts: Box::new(sample.facts),
         })
     }

@@ -14,7 +14,7 @@ use crate::probe::discover::Found;
 use crate::probe::target::ConfigAccess;
 
 /// Version of the messages. Both ends are one program, unless it was replaced while it ran.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 /// Longest message. A look has a dozen facts and each of their texts at most a page.
 pub(super) const LONGEST: usize = 64 << 10;
 /// Functions in one part of a list, so that a part stays far below [`LONGEST`].
@@ -84,6 +84,8 @@ pub(super) enum Answer {
         identity: Identity,
         /// How its config space is read.
         access: ConfigAccess,
+        /// Dwords of its config space that were asked for.
+        dwords: u32,
         /// What was seen.
         facts: Box<Facts>,
     },
@@ -184,6 +186,7 @@ mod tests {
             id: 7,
             identity: Identity::default(),
             access: ConfigAccess::Opener,
+            dwords: 16,
             facts: Box::new(Facts::blind(Moment::default(), FactKind::ALL, &late)),
         };
         let bytes = encode(&answer).unwrap();

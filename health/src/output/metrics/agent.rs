@@ -73,6 +73,9 @@ fn readers(out: &mut Exposition, agent: &AgentStatus) {
         "Resident memory of the processes that read for the agent, what they share counted in each";
     out.metric("auk_agent_readers_resident_memory_bytes", Kind::Gauge, help)
         .sample(&[], readers.resident_bytes);
+    let help = "Dwords of config space that were asked for, each a transaction on the bus";
+    out.metric("auk_agent_config_dwords", Kind::Counter, help)
+        .sample(&[], agent.config_dwords);
     let help = "Accelerators by how their config space is read beyond 64 bytes";
     let mut metric = out.metric("auk_agent_config_access", Kind::Gauge, help);
     let access = &agent.config_access;
