@@ -1,17 +1,28 @@
-//! Log lines, on stderr, so that stdout holds nothing but what was asked for.
+//! Log lines, on stderr, so that stdout holds nothing but what was asked for. Where stderr is the journal they go there
+//! with their fields.
 
 use std::io::{self, IsTerminal};
 
+use nix::sys::stat::fstat;
+use tracing_journald::{Layer, Priority, PriorityMappings};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::output::{self, style};
 
 /// Environment variable with filter directives, such as `auk_sim=debug`; it wins over `-v`.
 const FILTER: &str = "AUK_LOG";
+/// Where systemd says which stream is the journal, as systemd.exec(5) has it: device and inode.
+const JOURNAL: &str = "JOURNAL_STREAM";
+/// What fields' names begin with in the journal: `AUK_COMPONENT`.
+const PREFIX: &str = "AUK";
 
-/// Starts logging: warnings, or more with each `-v`.
+/// Starts logging: warnings, or more with each `-v`; into the journal one step more.
 pub(crate) fn start(verbose: u8) {
-    let level = match verbose {
+    let journal = journal();
+    let level = match verbose.saturating_add(u8::from(journal.is_some())) {
         0 => "warn",
         1 => "info",
         2 => "debug",
@@ -25,9 +36,39 @@ pub(crate) fn start(verbose: u8) {
         }
         None => EnvFilter::new(level),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && style::wanted())
+    let lines = journal.is_none().then(|| {
+        fmt::layer()
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal() && style::wanted())
+    });
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(journal)
+        .with(lines)
         .init();
+}
+
+/// The way into the journal, if that is where stderr leads.
+fn journal() -> Option<Layer> {
+    let stream = std::env::var(JOURNAL).ok()?;
+    let stderr = fstat(io::stderr()).ok()?;
+    if stream != format!("{}:{}", stderr.st_dev, stderr.st_ino) {
+        return None;
+    }
+    match tracing_journald::layer() {
+        Ok(layer) => Some(
+            layer
+                .with_field_prefix(Some(PREFIX.to_owned()))
+                .with_syslog_identifier("auk".to_owned())
+                .with_priority_mappings(PriorityMappings {
+                    info: Priority::Informational,
+                    debug: Priority::Debug,
+                    ..PriorityMappings::new()
+                }),
+        ),
+        Err(error) => {
+            output::note(&format!("the journal takes no fields, only lines: {error}"));
+            None
+        }
+    }
 }
