@@ -242,8 +242,9 @@ fn msix_fires_the_vector_it_is_routed_to(guest: &Guest) -> Result<()> {
         let (unused, used) = vectors.split_at(ROUTED.len() - 1 - place);
         nic.write(ICS, cause)?;
         used[0].wait()?;
-        // Those that were used before may fire again: QEMU repeats an interrupt when its throttling timer ends.
-        for vector in unused {
+        // Those that were used before may fire again: QEMU repeats an interrupt when its throttling timer ends. So may vector
+        // 0, which all other causes have: the link comes up whenever it likes.
+        for vector in unused.iter().skip(1) {
             let count = vector.take()?;
             ensure!(count == 0, "cause {cause:#x} fires {}", vector.name());
         }

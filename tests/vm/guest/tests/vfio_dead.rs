@@ -1,4 +1,5 @@
-//! A chip that stops answering while it is open. The kernel then waits a minute for each reset.
+//! A chip that stops answering while it is open. Kernels before 7 then wait a minute for each reset; newer ones look first whether
+//! it answers, and give up.
 
 use std::time::{Duration, Instant};
 
@@ -26,10 +27,18 @@ fn a_dead_function_keeps_nobody_waiting_and_is_unmapped(guest: &Guest) -> Result
     guest.ask(Request::KillSimulator(0))?;
 
     let reset = chip.reset(Deadline::after(Duration::from_secs(2)));
-    ensure!(matches!(reset, Err(BusError::TimedOut { .. })), "{reset:?}");
     let begun = Instant::now();
-    let read = chip.read(Region::Config, 0, &mut [0; 4]);
-    ensure!(matches!(read, Err(BusError::ResetRuns { .. })), "{read:?}");
+    let mut identity = [0; 4];
+    let read = chip.read(Region::Config, 0, &mut identity);
+    match reset {
+        Err(BusError::TimedOut { .. }) => {
+            ensure!(matches!(read, Err(BusError::ResetRuns { .. })), "{read:?}");
+        }
+        Err(BusError::Kernel { .. }) => {
+            ensure!(read.is_err() || identity == [0xFF; 4], "{identity:02x?}");
+        }
+        other => anyhow::bail!("the reset of a dead chip: {other:?}"),
+    }
     // Nothing of this asks the function.
     drop(buffer);
     space.detach(&target);
