@@ -28,15 +28,12 @@ fn a_dead_function_keeps_nobody_waiting_and_is_unmapped(guest: &Guest) -> Result
 
     let reset = chip.reset(Deadline::after(Duration::from_secs(2)));
     let begun = Instant::now();
-    let mut identity = [0; 4];
-    let read = chip.read(Region::Config, 0, &mut identity);
     match reset {
         Err(BusError::TimedOut { .. }) => {
+            let read = chip.read(Region::Config, 0, &mut [0; 4]);
             ensure!(matches!(read, Err(BusError::ResetRuns { .. })), "{read:?}");
         }
-        Err(BusError::Kernel { .. }) => {
-            ensure!(read.is_err() || identity == [0xFF; 4], "{identity:02x?}");
-        }
+        Err(BusError::Kernel { .. }) => {}
         other => anyhow::bail!("the reset of a dead chip: {other:?}"),
     }
     // Nothing of this asks the function.
