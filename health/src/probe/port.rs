@@ -26,11 +26,16 @@ pub fn read(interface: &Path) -> Result<Option<Port>, ProbeError> {
         return Ok(None);
     }
     let count = |file: &str| text::optional(interface.number::<u64>(file, "a count"));
+    // The kernel counts these in 32 bits.
+    let changes = |file: &str| {
+        let count = text::optional(interface.number::<u32>(file, "a count"));
+        count.map(|count| count.map(u64::from))
+    };
     Ok(Some(Port {
         admin_up: admin_up(interface)?,
         carrier: carrier(interface)?,
-        carrier_up: count("carrier_up_count")?,
-        carrier_down: count("carrier_down_count")?,
+        carrier_up: changes("carrier_up_count")?,
+        carrier_down: changes("carrier_down_count")?,
         speed_mbit: speed(interface)?,
         errors: PortErrors {
             rx: count("statistics/rx_errors")?,
@@ -71,6 +76,16 @@ fn speed(interface: &Directory) -> Result<Option<u64>, ProbeError> {
         }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a text is a hardware address that somebody can be known by: not that of nobody.
+pub(super) fn is_address(text: &str) -> bool {
+    let octet = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // Six octets of Ethernet, twenty of IP over InfiniBand.
+    let octets = text.split(':').count();
+    matches!(octets, 6 | 8 | 20)
+        && text.split(':').all(octet)
+        && text.split(':').any(|part| part != "00")
 }
 
 fn known_speed(mbit: i64) -> Option<u64> {

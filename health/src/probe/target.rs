@@ -168,11 +168,27 @@ impl Target {
             answer = self.answer();
         }
         match answer {
-            Ok(_) => Ok(Presence::Present),
+            Ok(ids) => self.known_by(ids),
             Err(ProbeError::AllOnes { .. }) => Ok(Presence::AllOnes),
             Err(error) if error.is_not_found() && !self.function.is_dir() => Ok(Presence::Absent),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether it answers with the IDs that it was listed with: what a card in a reset or in recovery answers may be
+    /// others, and so may be what is no config space.
+    fn known_by(&self, ids: u32) -> Result<Presence, ProbeError> {
+        let (vendor, device) = (ids & 0xFFFF, ids >> 16);
+        let found = format!("{vendor:04x}:{device:04x}");
+        if found == self.found.pci_id {
+            return Ok(Presence::Present);
+        }
+        let expected = "the vendor and device ID that the function was listed with";
+        Err(ProbeError::malformed(
+            &self.function.join("config"),
+            &found,
+            expected,
+        ))
     }
 
     fn answer(&mut self) -> Result<u32, ProbeError> {
@@ -308,7 +324,8 @@ impl Target {
         identity.serial = self.beyond_header(serial_number).ok().flatten();
         if identity.serial.is_none() {
             let address = self.interface.as_ref().map(|path| path.join("address"));
-            identity.serial = address.and_then(|path| text::read(&path).ok());
+            let address = address.and_then(|path| text::read(&path).ok());
+            identity.serial = address.filter(|address| port::is_address(address));
         }
         self.identity = Some(identity.clone());
         identity
