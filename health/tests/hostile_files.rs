@@ -70,7 +70,7 @@ impl Harm {
                 // Links have no permissions.
                 return;
             }
-            fs::set_permissions(file, Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(file, Permissions::from_mode(0o000)).unwrap();
             return;
         }
         fs::remove_file(file).unwrap();

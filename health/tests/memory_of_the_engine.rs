@@ -2,12 +2,16 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use auk_health::facts::Presence;
 use auk_health::operator::Mode;
 use auk_health::verdict::{Admit, HealthState};
-use auk_health::{Engine, Settings};
+use auk_health::{Engine, Saved, Settings};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use serde_json::Value;
 use support::{BDF, Bench};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -163,4 +167,120 @@ fn a_memory_of_another_version_is_refused_with_words() {
         panic!("it was taken");
     };
     assert!(error.to_string().contains("version 99"), "{error}");
+}
+
+/// Puts another value in the place of one of those in a JSON text, by its number.
+fn replace(value: &mut Value, at: &mut usize, by: &Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(|value| replace(value, at, by)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| replace(value, at, by)),
+        leaf => {
+            if *at == 0 {
+                *leaf = by.clone();
+            }
+            *at = at.wrapping_sub(1);
+        }
+    }
+}
+
+fn leaves(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => values.iter().map(leaves).sum(),
+        Value::Object(fields) => fields.values().map(leaves).sum(),
+        _ => 1,
+    }
+}
+
+/// An engine that goes on from a memory, if it can, and what it then says.
+fn goes_on(bench: &Bench, parts: &BTreeMap<String, String>) {
+    for boot in ["one", "two"] {
+        let Ok(Some(saved)) = Saved::from_parts(parts) else {
+            return;
+        };
+        let mut now = bench.now;
+        let engine = Engine::restored(Settings::default(), saved, now, Some(boot));
+        let Ok(mut engine) = engine else { return };
+        for seconds in [1, 1, 60, 3600] {
+            now.uptime += Duration::from_secs(seconds);
+            let mut sample = bench.sample();
+            sample.facts.at = now;
+            engine.observe(sample);
+        }
+        engine.expire(now);
+        let _ = engine.components(now);
+        engine.saved(now, Some(boot)).unwrap();
+    }
+}
+
+/// A memory with something in each of its corners.
+fn eventful() -> (Bench, BTreeMap<String, String>) {
+    let mut bench = Bench::accelerator();
+    bench.looks(3);
+    bench.aer().fatal += 1;
+    bench.vitals().ecc_ue += 1;
+    bench.width(4);
+    bench.looks(5);
+    bench.hold(Some(60));
+    bench.switch("throttle", Some(Mode::Off));
+    bench.looks(2);
+    let saved = bench.engine.saved(bench.now, Some("one")).unwrap();
+    let parts = saved.into_parts().unwrap();
+    (bench, parts)
+}
+
+#[test]
+fn a_memory_in_parts_is_the_whole_memory() {
+    let (bench, parts) = eventful();
+    let saved = Saved::from_parts(&parts).unwrap().unwrap();
+    let settings = Settings::default();
+    let engine = Engine::restored(settings, saved, bench.now, Some("one")).unwrap();
+    let verdicts = |engine: &Engine| engine.components(bench.now).remove(0).verdicts;
+    assert_eq!(verdicts(&engine), verdicts(&bench.engine));
+    let again = engine.saved(bench.now, Some("one")).unwrap();
+    assert_eq!(again.into_parts().unwrap(), parts);
+}
+
+#[test]
+fn no_value_in_the_memory_makes_an_engine_panic() {
+    let (bench, parts) = eventful();
+    let values = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        Just(Value::from(u64::MAX)),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".*".prop_map(Value::from),
+    ];
+    let inputs = (
+        any::<prop::sample::Index>(),
+        any::<prop::sample::Index>(),
+        values,
+    );
+    let config = ProptestConfig::with_cases(1000);
+    let run = TestRunner::new(config).run(&inputs, |(which, at, by)| {
+        let mut parts = parts.clone();
+        let names: Vec<_> = parts.keys().cloned().collect();
+        let text = parts.get_mut(which.get(&names)).unwrap();
+        let mut value: Value = serde_json::from_str(text).unwrap();
+        let mut at = at.index(leaves(&value));
+        replace(&mut value, &mut at, &by);
+        *text = value.to_string();
+        goes_on(&bench, &parts);
+        Ok(())
+    });
+    run.unwrap();
+}
+
+#[test]
+fn no_text_in_the_place_of_the_memory_makes_an_engine_panic() {
+    let (bench, parts) = eventful();
+    let run = TestRunner::default().run(&(any::<prop::sample::Index>(), ".*"), |(which, by)| {
+        let mut parts = parts.clone();
+        let names: Vec<_> = parts.keys().cloned().collect();
+        parts.insert(which.get(&names).clone(), by);
+        goes_on(&bench, &parts);
+        Ok(())
+    });
+    run.unwrap();
 }

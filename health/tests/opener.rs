@@ -11,10 +11,12 @@ mod tree;
 
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -23,9 +25,11 @@ use auk_health::probe::ProbeError;
 use auk_health::{Agent, ReaderCommand, run_reader};
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, mkfifo};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
-    send, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind,
+    connect, listen, recv, send, socket_with,
 };
 use tree::{CHIP, NIC, Tree};
 
@@ -112,17 +116,71 @@ fn nothing_else_is_opened_whatever_it_is_called() {
     ask(tree.root(), CHIP).unwrap_err();
 }
 
+fn peer_of(tree: &Tree) -> OwnedFd {
+    let flags = SocketFlags::CLOEXEC;
+    let peer = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    let address = SocketAddrUnix::new(socket_path(tree.root())).unwrap();
+    connect(&peer, &address).unwrap();
+    peer
+}
+
+#[test]
+fn any_request_is_answered_in_five_bytes_and_only_a_good_one_well() {
+    let tree = Tree::new();
+    open_for(tree.root(), NOBODY);
+    let near = any::<(usize, u8)>().prop_map(|(at, byte)| {
+        let mut request = [&[1], CHIP.as_bytes()].concat();
+        let length = request.len();
+        request[at % length] = byte;
+        request
+    });
+    let any = proptest::collection::vec(any::<u8>(), 1..64);
+    let requests = prop_oneof![near, any];
+    let run = TestRunner::default().run(&requests, |request| {
+        let peer = peer_of(&tree);
+        send(&peer, &request, SendFlags::NOSIGNAL).unwrap();
+        let mut answer = [0; 64];
+        let (_, length) = recv(&peer, &mut answer, RecvFlags::empty()).unwrap();
+        prop_assert_eq!((length, answer[0]), (5, 1));
+        let good = request == [&[1], CHIP.as_bytes()].concat();
+        prop_assert_eq!(answer[1..5] == [0; 4], good, "{:?}", request);
+        Ok(())
+    });
+    run.unwrap();
+}
+
+#[test]
+fn any_answer_without_a_descriptor_is_an_error() {
+    let tree = Tree::new();
+    let path = socket_path(tree.root());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let flags = SocketFlags::CLOEXEC;
+    let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    listen(&listener, 4).unwrap();
+    let (answers, to_give) = channel::<Vec<u8>>();
+    thread::spawn(move || {
+        for answer in to_give {
+            let peer = accept(&listener).unwrap();
+            // The asking side may have gone, when the test has failed.
+            let _ = send(&peer, &answer, SendFlags::NOSIGNAL);
+        }
+    });
+    let likely = any::<i32>().prop_map(|errno| [&[1], &errno.to_le_bytes()[..]].concat());
+    let any = proptest::collection::vec(any::<u8>(), 0..16);
+    let run = TestRunner::default().run(&prop_oneof![likely, any], |answer| {
+        answers.send(answer).unwrap();
+        prop_assert!(ask(tree.root(), CHIP).is_err());
+        Ok(())
+    });
+    run.unwrap();
+}
+
 #[test]
 fn a_peer_that_says_nonsense_or_nothing_keeps_nobody_from_an_answer() {
     let tree = Tree::new();
     open_for(tree.root(), NOBODY);
-    let peer = || {
-        let flags = SocketFlags::CLOEXEC;
-        let peer = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let address = SocketAddrUnix::new(socket_path(tree.root())).unwrap();
-        connect(&peer, &address).unwrap();
-        peer
-    };
+    let peer = || peer_of(&tree);
     let _silent = peer();
     for nonsense in [&[][..], &[9], &[1; 4096], b"\x010000:01:00.0\0"] {
         let peer = peer();

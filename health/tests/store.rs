@@ -543,6 +543,28 @@ proptest! {
     }
 
     #[test]
+    fn whatever_the_rows_hold_they_are_read(
+        rows in prop::collection::vec((1..i64::MAX, any::<i64>(), ".*", any::<Option<String>>(), ".*"), 1..8),
+        query in (any::<u64>(), any::<Option<u64>>(), any::<bool>(), any::<bool>()),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        open(directory.path()).close(NOW);
+        let file = rusqlite::Connection::open(store::file(directory.path())).unwrap();
+        for (id, at, kind, component, details) in rows {
+            let row = (id, at, kind, component, details);
+            let insert = "INSERT OR IGNORE INTO events VALUES (?1, 1, ?2, ?3, ?4, '', ?5)";
+            file.execute(insert, row).unwrap();
+        }
+        drop(file);
+        let (after, since, newest, news) = query;
+        let query = Query { after, since, newest, news, ..Query::default() };
+        let events = Reader::open(directory.path()).unwrap().events(&query).unwrap();
+        let store = open(directory.path());
+        prop_assert_eq!(store.events(&query).unwrap().events, events.events);
+        store.append(NOW, vec![record(NOW, "one")], None);
+    }
+
+    #[test]
     fn a_file_of_any_bytes_is_opened_or_set_aside(bytes in prop::collection::vec(any::<u8>(), 0..6000), with_header in any::<bool>()) {
         let directory = tempfile::tempdir().unwrap();
         let mut contents = bytes;

@@ -109,6 +109,12 @@ impl Bench {
             vitals.heartbeat = vitals.heartbeat.wrapping_add(10);
         }
         self.facts.at = self.now;
+        let sample = self.sample();
+        self.engine.observe(sample)
+    }
+
+    /// What a look at this moment sees.
+    pub fn sample(&self) -> Sample {
         let identity = Identity {
             pci_id: "1ae5:a100".to_owned(),
             serial: self.serial.clone(),
@@ -116,12 +122,12 @@ impl Bench {
             upstream: Some("0000:00:01.0".to_owned()),
             ..Identity::default()
         };
-        self.engine.observe(Sample {
+        Sample {
             bdf: self.bdf.into(),
             kind: self.kind,
             identity,
             facts: self.facts.clone(),
-        })
+        }
     }
 
     /// What somebody orders, at the time of the last look.
