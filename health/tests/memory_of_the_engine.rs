@@ -1,5 +1,7 @@
 //! What the engine knows outlives the agent and the boot.
 
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
+
 mod support;
 
 use std::collections::BTreeMap;
