@@ -4,7 +4,7 @@
 //! shares, and each dword is a transaction on the bus. So reads are counted.
 
 use std::cell::Cell;
-use std::fs::{self, File, Metadata};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -57,16 +57,14 @@ impl ConfigSpace {
         }
     }
 
-    /// Whether it is a plain file that its path does not lead to any more.
-    pub(crate) fn is_left_over(&self) -> bool {
-        let same =
-            |now: Metadata, held: Metadata| (now.dev(), now.ino()) == (held.dev(), held.ino());
+    /// Whether it is a plain file, which tells nobody that its device has left.
+    pub(crate) fn is_plain(&self) -> bool {
         self.plain
-            && match (fs::metadata(&self.path), self.file.metadata()) {
-                (Ok(now), Ok(held)) => !same(now, held),
-                (Err(error), _) => error.kind() == io::ErrorKind::NotFound,
-                (_, Err(_)) => false,
-            }
+    }
+
+    /// Whether it was removed or replaced.
+    pub(crate) fn is_unlinked(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
 
     /// The file.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat, readlinkat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
+use nix::sys::stat::{Mode, fstatat};
 
 use super::{ProbeError, text};
 
@@ -108,6 +108,12 @@ impl Directory {
             Err(Errno::ENOENT) if self.is_there() => Ok(None),
             Err(errno) => Err(self.failed(name, errno)),
         }
+    }
+
+    /// Whether it has an entry of this name, wherever that leads.
+    pub(crate) fn lists(&self, name: &str) -> bool {
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        fstatat(&self.descriptor, name, flags) != Err(Errno::ENOENT)
     }
 
     /// Whether its path still leads to a directory.

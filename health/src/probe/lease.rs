@@ -3,6 +3,8 @@
 //! The lease is an exclusive `flock` on `run/auk/lease/BDF`. Trying to take it, even for a moment,
 //! could make a job's open fail, so the agent looks it up in `/proc/locks` instead.
 
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -16,13 +18,27 @@ const LOCKS_LIMIT: u64 = 1 << 20;
 /// Room for what the list holds as a rule.
 const LOCKS_ROOM: usize = 64 << 10;
 
-/// The kernel's list of locks, read when the first lease of a round is looked up.
+/// The leases of a host and the kernel's list of locks, each read when the first of a round is looked up.
 #[derive(Debug, Default)]
 pub(crate) struct Locks {
+    leases: Option<BTreeSet<OsString>>,
     list: Option<String>,
 }
 
 impl Locks {
+    /// The holder of a function's lease; `None` when it is free or that cannot be told.
+    pub(crate) fn holder(&mut self, root: &Path, bdf: &str) -> Option<Holder> {
+        let directory = root.join("run/auk/lease");
+        let leases = self.leases.get_or_insert_with(|| {
+            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name()).collect()
+        });
+        match leases.contains(OsStr::new(bdf)) {
+            true => holder(&directory.join(bdf), self),
+            false => None,
+        }
+    }
+
     fn list(&mut self) -> io::Result<&str> {
         if self.list.is_none() {
             // The kernel gives the list piece by piece; a piece of a page or more leaves out none while others come and go.
@@ -36,8 +52,8 @@ impl Locks {
     }
 }
 
-/// The holder of a lease; `None` when it is free or that cannot be told.
-pub(crate) fn holder(lease: &Path, locks: &mut Locks) -> Option<Holder> {
+/// The holder by a lease's file.
+fn holder(lease: &Path, locks: &mut Locks) -> Option<Holder> {
     let inode = fs::metadata(lease).ok()?.ino();
     let mut holder: Holder = serde_json::from_str(&text::read(lease).ok()?).ok()?;
     if !is_locked(locks.list().ok()?, inode, holder.pid) {

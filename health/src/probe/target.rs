@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::config::ConfigSpace;
 use super::directory::Directory;
 use super::discover::{self, Found};
-use super::lease::{self, Locks};
+use super::lease::Locks;
 use super::vitals::{VitalsProbe, serial_number};
 use super::{ProbeError, aer, attributes, link, port, ports, text};
 use crate::facts::{Class, FactKind, Facts, Identity, Kind, Presence};
@@ -52,6 +52,8 @@ pub struct Target {
     root: PathBuf,
     function: PathBuf,
     interface: Option<PathBuf>,
+    /// The list of the host's devices.
+    list: Option<Directory>,
     directory: Option<Directory>,
     config: Option<ConfigSpace>,
     /// Dwords of it that were told already, and those of the last look.
@@ -80,6 +82,7 @@ impl Target {
             root: root.to_owned(),
             function,
             interface,
+            list: None,
             directory: None,
             config: None,
             told: 0,
@@ -142,8 +145,7 @@ impl Target {
             facts.port_gone = self.upstream.as_deref().map(ports::topmost_gone);
         }
         facts.presence = Some(presence);
-        let lease = self.root.join("run/auk/lease").join(&self.found.bdf);
-        facts.holder = lease::holder(&lease, locks);
+        facts.holder = locks.holder(&self.root, &self.found.bdf);
         facts.at = Moment::now();
         let asked = self.config.as_ref().map_or(0, ConfigSpace::dwords_read);
         self.dwords = asked.saturating_sub(self.told);
@@ -158,7 +160,7 @@ impl Target {
 
     /// Reads the vendor and device IDs; a descriptor that outlived its device is replaced once.
     fn presence(&mut self) -> Result<Presence, ProbeError> {
-        if self.config.as_ref().is_some_and(ConfigSpace::is_left_over) {
+        if self.is_left_over() {
             self.close();
         }
         let was_open = self.directory.is_some();
@@ -191,6 +193,25 @@ impl Target {
         ))
     }
 
+    /// Whether plain files are read that the list of devices does not lead to any more. Asked in each look, so by as
+    /// short a path as can be.
+    fn is_left_over(&mut self) -> bool {
+        let Some(config) = self.config.as_ref().filter(|config| config.is_plain()) else {
+            return false;
+        };
+        if config.is_unlinked() {
+            return true;
+        }
+        if self.list.is_none() {
+            self.list = self
+                .function
+                .parent()
+                .and_then(|list| Directory::open(list).ok());
+        }
+        let listed = self.list.as_ref().map(|list| list.lists(&self.found.bdf));
+        listed == Some(false)
+    }
+
     fn answer(&mut self) -> Result<u32, ProbeError> {
         let directory = match &mut self.directory {
             Some(directory) => directory,
@@ -213,6 +234,7 @@ impl Target {
 
     /// Lets go of everything that belongs to the device that was here.
     fn close(&mut self) {
+        self.list = None;
         self.directory = None;
         self.config = None;
         self.told = 0;

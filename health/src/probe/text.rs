@@ -40,18 +40,16 @@ pub(crate) fn read_from(file: File, path: impl Fn() -> PathBuf) -> Result<String
     }
 }
 
-/// Reads to the end of the file or of the buffer: on the stack, as a look reads many of these.
+/// Reads to the end of the file or of the buffer: on the stack, as a look reads many of these. An attribute of sysfs is
+/// made whole at the first read, and comes whole; so does a plain file. To ask for what comes after would be half of all reads.
 fn fill(mut file: File, buffer: &mut [u8]) -> io::Result<&[u8]> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
+    loop {
+        match file.read(buffer) {
+            Ok(read) => return Ok(&buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(&buffer[..filled])
 }
 
 /// A number in a file.
