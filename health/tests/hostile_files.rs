@@ -19,11 +19,11 @@ use std::time::Duration;
 use auk_asic::vitals::VitalSigns;
 use auk_health::facts::{Class, FactKind, Facts};
 use auk_health::probe::ProbeError;
-use auk_health::probe::discover::discover;
+use auk_health::probe::discover::{Discovery, discover};
 use auk_health::probe::target::{Sample, Target};
 use auk_health::time::Moment;
 use auk_health::verdict::HealthState;
-use auk_health::{Engine, Settings};
+use auk_health::{Agent, Engine, Settings};
 use nix::unistd::{Uid, geteuid, setfsuid};
 use tree::{CHIP, NIC, Tree, signs};
 
@@ -260,19 +260,23 @@ fn host() -> Tree {
     tree
 }
 
-/// Takes a look as somebody to whom permissions apply.
 fn look(tree: &Tree, bdf: &str) -> Sample {
     let found = discover(tree.root()).unwrap();
     let found = found.into_iter().find(|found| found.bdf == bdf).unwrap();
     let root = tree.root().to_owned();
-    let look = std::thread::spawn(move || {
+    as_other(move || Target::new(&root, found).look(Class::Slow))
+}
+
+/// Does something as somebody to whom permissions apply.
+fn as_other<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
         if geteuid().is_root() {
             // Of this thread alone; with it go the capabilities on files.
             setfsuid(Uid::from_raw(65_534));
         }
-        Target::new(&root, found).look(Class::Slow)
+        what()
     });
-    look.join().unwrap()
+    thread.join().unwrap()
 }
 
 /// What was read of a fact: an error, nothing, or something.
@@ -363,6 +367,58 @@ fn a_file_that_holds_nonsense_is_an_error_with_its_name_and_nothing_that_rests_o
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_function_of_which_nobody_can_read_what_it_is_is_told_and_hides_no_other() {
+    for name in ["vendor", "device"] {
+        for harm in ALL {
+            let tree = host();
+            harm.inflict(&tree.device(CHIP).join(name));
+            let mut discovery = Discovery::new(tree.root());
+            let listed = as_other(move || {
+                let listed = discovery.list().unwrap();
+                (listed, discovery.unread().map(ToString::to_string))
+            });
+            let (found, unread) = listed;
+            let found: Vec<_> = found.iter().map(|found| found.bdf.as_str()).collect();
+            assert_eq!(found, [NIC], "{name} {harm:?}");
+            let unread = unread.unwrap_or_default();
+            assert!(unread.contains(name), "{name} {harm:?}: {unread}");
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_cannot_read_what_a_function_is_says_so_and_watches_the_others() {
+    let tree = host();
+    Harm::Words.inflict(&tree.device(CHIP).join("vendor"));
+    let agent = Agent::builder(tree.root())
+        .interval(Duration::from_millis(50))
+        .start()
+        .unwrap();
+    let seen = agent.wait_until(Duration::from_secs(30), |status| {
+        let nic = status.component(NIC);
+        status.agent.rounds > 4 && nic.is_some_and(|nic| nic.state == HealthState::Healthy)
+    });
+    let status = seen.unwrap();
+    let error = status.discovery_error.unwrap();
+    assert!(
+        error.contains("vendor") && error.contains("as the vendor likes"),
+        "{error}"
+    );
+    assert!(
+        status
+            .components
+            .iter()
+            .all(|component| component.bdf != CHIP)
+    );
+    fs::write(tree.device(CHIP).join("vendor"), "0x1ae5\n").unwrap();
+    let whole = agent.wait_until(Duration::from_secs(30), |status| {
+        status.discovery_error.is_none() && status.component(CHIP).is_some()
+    });
+    whole.unwrap();
+    agent.stop().unwrap();
 }
 
 /// Counters that begin anew, or that are at the end of what they can count.

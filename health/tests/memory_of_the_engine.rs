@@ -225,8 +225,8 @@ fn eventful() -> (Bench, BTreeMap<String, String>) {
     bench.hold(Some(60));
     bench.switch("throttle", Some(Mode::Off));
     bench.looks(2);
-    let saved = bench.engine.saved(bench.now, Some("one")).unwrap();
-    let parts = saved.into_parts().unwrap();
+    let parts = bench.engine.saved_parts(bench.now, Some("one"), |_| true);
+    let parts = parts.unwrap();
     (bench, parts)
 }
 
@@ -238,8 +238,8 @@ fn a_memory_in_parts_is_the_whole_memory() {
     let engine = Engine::restored(settings, saved, bench.now, Some("one")).unwrap();
     let verdicts = |engine: &Engine| engine.components(bench.now).remove(0).verdicts;
     assert_eq!(verdicts(&engine), verdicts(&bench.engine));
-    let again = engine.saved(bench.now, Some("one")).unwrap();
-    assert_eq!(again.into_parts().unwrap(), parts);
+    let again = engine.saved_parts(bench.now, Some("one"), |_| true);
+    assert_eq!(again.unwrap(), parts);
 }
 
 #[test]

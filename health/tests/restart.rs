@@ -230,6 +230,21 @@ fn holds_and_switches_stand_and_what_was_cleared_does_not_come_back() {
 }
 
 #[test]
+fn the_last_changes_are_in_the_status_of_the_next_agent() {
+    let bench = Bench::new();
+    let (agent, _) = ill(&bench);
+    agent.stop().unwrap();
+    let agent = bench.start();
+    let changes = agent.status().transitions;
+    let mut last = changes.iter().rev().map(|change| change.check.as_deref());
+    assert!(last.any(|check| check == Some("ecc_ue")), "{changes:#?}");
+    let stored = bench.events();
+    let stored: Vec<_> = stored.iter().filter_map(Event::transition).collect();
+    assert!(stored.starts_with(&changes), "{changes:#?}");
+    agent.stop().unwrap();
+}
+
+#[test]
 fn what_went_while_no_agent_ran_is_missed() {
     let bench = Bench::new();
     let agent = bench.start();

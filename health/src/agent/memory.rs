@@ -7,7 +7,7 @@ use crate::Engine;
 use crate::check::Settings;
 use crate::engine::{RestoreError, Saved};
 use crate::probe::text;
-use crate::store::{Record, States, Store};
+use crate::store::{Event, Query, Record, States, Store, TRANSITION};
 use crate::time::Moment;
 
 /// [`Record::kind`] of the agent's start.
@@ -21,7 +21,9 @@ const EACH: Duration = Duration::from_secs(300);
 /// The engine's memory in the store.
 pub(super) struct Memory {
     boot_id: String,
+    /// When all of it was kept last, and of which components.
     kept: Instant,
+    known: Vec<String>,
 }
 
 impl Memory {
@@ -51,17 +53,37 @@ impl Memory {
         let memory = Self {
             boot_id,
             kept: Instant::now(),
+            known: Vec::new(),
         };
         let record = Record::of_agent(now.unix_ms, START, summary);
         (memory, engine, record)
     }
 
-    /// What is to be kept of the engine now.
-    pub(super) fn states(&mut self, engine: &Engine, now: Moment) -> Option<States> {
-        self.kept = Instant::now();
-        let saved = engine.saved(now, Some(&self.boot_id));
-        match saved.and_then(Saved::into_parts) {
-            Ok(parts) => Some(States { parts, all: true }),
+    /// What is to be kept of the engine now, with these records.
+    pub(super) fn states(
+        &mut self,
+        engine: &Engine,
+        records: &[Record],
+        now: Moment,
+    ) -> Option<States> {
+        let known = || engine.known().map(|(bdf, ..)| bdf);
+        // What is ordered may concern any of them, and of one that is there no more the part has to go.
+        let only_changes = records.iter().all(|record| record.kind == TRANSITION);
+        let all = records.is_empty()
+            || !only_changes
+            || !known().eq(self.known.iter().map(String::as_str));
+        if all {
+            self.kept = Instant::now();
+            self.known = known().map(str::to_owned).collect();
+        }
+        let changed = |bdf: &str| {
+            let mut components = records
+                .iter()
+                .filter_map(|record| record.component.as_deref());
+            all || components.any(|component| component == bdf)
+        };
+        match engine.saved_parts(now, Some(&self.boot_id), changed) {
+            Ok(parts) => Some(States { parts, all }),
             Err(error) => {
                 tracing::error!(%error, "what the agent remembers cannot be kept");
                 None
@@ -88,8 +110,17 @@ fn restored(
 ) -> Result<Option<Engine>, String> {
     let unread = |error| format!("what it remembered cannot be read: {error}");
     let parts = store.states().map_err(unread)?;
+    let last = Query {
+        newest: true,
+        ..Query::default()
+    };
+    let events = store.events(&last).map_err(unread)?.events;
+    let changes: Vec<_> = events.iter().filter_map(Event::transition).collect();
     let restored = Saved::from_parts(&parts).and_then(|saved| match saved {
-        Some(saved) => Engine::restored(settings.clone(), saved, now, Some(boot_id)).map(Some),
+        Some(saved) => {
+            let saved = saved.with_transitions(changes);
+            Engine::restored(settings.clone(), saved, now, Some(boot_id)).map(Some)
+        }
         None => Ok(None),
     });
     restored.map_err(|error: RestoreError| error.to_string())

@@ -321,7 +321,7 @@ impl Inner {
 
     fn keep_all(&mut self, records: Vec<Record>) {
         let now = Moment::now();
-        let states = self.memory.states(&self.engine, now);
+        let states = self.memory.states(&self.engine, &records, now);
         let events = self.store.append(now.unix_ms, records, states);
         self.tell(&events);
     }

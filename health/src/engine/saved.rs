@@ -96,19 +96,11 @@ pub enum RestoreError {
 }
 
 impl Saved {
-    /// The memory as texts, one of each component and one of all else, so that only what changed has to be written.
-    ///
-    /// # Errors
-    /// When a part cannot be put into JSON.
-    pub fn into_parts(mut self) -> Result<BTreeMap<String, String>, RestoreError> {
-        let mut parts = BTreeMap::new();
-        for component in std::mem::take(&mut self.components) {
-            let part = format!("{COMPONENT} {} {}", component.kind.name(), component.bdf);
-            let text = to_text(&part, &component)?;
-            parts.insert(part, text);
-        }
-        parts.insert(HOST.to_owned(), to_text(HOST, &self)?);
-        Ok(parts)
+    /// With the last changes of state, oldest first, from wherever they are kept.
+    #[must_use]
+    pub fn with_transitions(mut self, transitions: Vec<Transition>) -> Self {
+        self.transitions = transitions;
+        self
     }
 
     /// The memory that the parts are of; `None` when there is none. A component that makes no sense is left out, and
@@ -156,17 +148,46 @@ impl Engine {
             .filter(|component| is_bdf(&component.bdf))
             .map(SavedComponent::of);
         Ok(Saved {
+            components: components.collect::<Result<_, _>>()?,
+            transitions: self.recent.iter().cloned().collect(),
+            ..self.saved_host(now, boot_id)
+        })
+    }
+
+    /// The memory as texts under names, one of each component that is asked for and one of what is of none: so that
+    /// only what has changed needs to be written. The last changes of state are not among it.
+    ///
+    /// # Errors
+    /// As [`saved`](Self::saved).
+    pub fn saved_parts(
+        &self,
+        now: Moment,
+        boot_id: Option<&str>,
+        of: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, String>, RestoreError> {
+        let host = self.saved_host(now, boot_id);
+        let mut parts = BTreeMap::from([(HOST.to_owned(), to_text(HOST, &host)?)]);
+        for component in self.components.values().filter(|known| of(&known.bdf)) {
+            let part = format!("{COMPONENT} {} {}", component.kind.name(), component.bdf);
+            let text = to_text(&part, &SavedComponent::of(component)?)?;
+            parts.insert(part, text);
+        }
+        Ok(parts)
+    }
+
+    fn saved_host(&self, now: Moment, boot_id: Option<&str>) -> Saved {
+        Saved {
             version: VERSION,
             boot_id: boot_id.map(str::to_owned),
             at: self.clock.moment(now),
             clock: self.clock,
-            components: components.collect::<Result<_, _>>()?,
+            components: Vec::new(),
             holds: self.holds.clone(),
             switches: self.modes.switches.clone(),
             benched: self.benched.clone(),
-            transitions: self.recent.iter().cloned().collect(),
+            transitions: Vec::new(),
             orders: self.orders.iter().cloned().collect(),
-        })
+        }
     }
 
     /// An engine that goes on where another stopped.
@@ -199,7 +220,8 @@ impl Engine {
         engine.holds = saved.holds;
         engine.modes.switches = saved.switches;
         engine.benched = saved.benched;
-        engine.recent = saved.transitions.into_iter().take(TRANSITIONS).collect();
+        let surplus = saved.transitions.len().saturating_sub(TRANSITIONS);
+        engine.recent = saved.transitions.into_iter().skip(surplus).collect();
         engine.orders = saved.orders.into_iter().take(ORDERS).collect();
         for saved in saved.components {
             let key = (saved.kind, saved.bdf.clone());

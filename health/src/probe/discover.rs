@@ -58,6 +58,7 @@ pub fn discover(root: &Path) -> Result<Vec<Found>, ProbeError> {
 pub struct Discovery {
     root: PathBuf,
     known: BTreeMap<String, Function>,
+    unread: Option<ProbeError>,
 }
 
 /// What does not change while a function is listed.
@@ -102,7 +103,14 @@ impl Discovery {
         Self {
             root: root.to_owned(),
             known: BTreeMap::new(),
+            unread: None,
         }
+    }
+
+    /// Why the last list may not be whole: of some function it could not be read what it is.
+    #[must_use]
+    pub fn unread(&self) -> Option<&ProbeError> {
+        self.unread.as_ref()
     }
 
     /// The accelerators and NICs by address. Virtual functions are left out.
@@ -115,18 +123,24 @@ impl Discovery {
         let directory = self.root.join("sys/bus/pci/devices");
         let mut known = BTreeMap::new();
         let mut found = Vec::new();
+        self.unread = None;
         for bdf in listing(&directory)? {
             if !is_bdf(&bdf) {
                 continue;
             }
             let function = match self.known.get(&bdf) {
                 Some(function) => *function,
-                // A device may leave between the listing and this; the next list has it no more.
                 None => match Directory::open(&directory.join(&bdf))
                     .and_then(|directory| Function::read(&directory))
                 {
                     Ok(function) => function,
-                    Err(_) => continue,
+                    Err(error) => {
+                        // A device may leave between the listing and this; the next list has it no more.
+                        if directory.join(&bdf).is_dir() {
+                            self.unread.get_or_insert(error);
+                        }
+                        continue;
+                    }
                 },
             };
             known.insert(bdf.clone(), function);

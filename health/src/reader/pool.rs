@@ -531,6 +531,12 @@ impl Reader {
                             self.list = number;
                             Ok(Some(std::mem::take(&mut self.parts)))
                         }
+                        Err(error) if !self.parts.is_empty() => {
+                            self.list = number;
+                            let listed = std::mem::take(&mut self.parts);
+                            done.push(Done::Listed(Ok(Some(listed))));
+                            Err(error)
+                        }
                         unchanged_or_error => unchanged_or_error,
                     };
                     self.take_pending(Key::List);

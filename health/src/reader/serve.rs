@@ -141,16 +141,22 @@ impl Reader {
             *number += 1;
             *last = listed;
         }
+        let unread = self.discovery.unread().cloned();
         if *number == known {
-            return answer(&part(known, Ok(None), true));
+            let unchanged = unread.map_or(Ok(None), Err);
+            return answer(&part(known, unchanged, true));
         }
         let parts = last.len().div_ceil(LIST_PART).max(1);
         for index in 0..parts {
             let some = last.iter().skip(index * LIST_PART).take(LIST_PART);
             let some = Ok(Some(some.cloned().collect()));
-            answer(&part(*number, some, index + 1 == parts))?;
+            let last = unread.is_none() && index + 1 == parts;
+            answer(&part(*number, some, last))?;
         }
-        Ok(())
+        match unread {
+            Some(error) => answer(&part(*number, Err(error), true)),
+            None => Ok(()),
+        }
     }
 
     fn look(&mut self, round: u64, look: Look, locks: &mut Locks) -> io::Result<Answer> {

@@ -69,7 +69,7 @@ pub(super) enum Answer {
         round: u64,
         /// The number of the list; another one means that it has changed.
         number: u64,
-        /// A part of the list; `None` when the agent has it.
+        /// A part of the list; `None` when the agent has it. An error after parts is why the list may not be whole.
         listed: Result<Option<Vec<Found>>, ProbeError>,
         /// Whether that was the last part.
         whole: bool,
