@@ -9,7 +9,9 @@ mod shared;
 mod socket;
 mod supervisor;
 mod tell;
+mod uevent;
 mod usage;
+mod watched;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -42,6 +44,7 @@ use round::{Cadence, Rounds};
 pub(crate) use shared::Shared;
 use socket::Sockets;
 use supervisor::Supervisor;
+use uevent::{Hurry, Uevents};
 
 /// Faster than this a look would begin before the last one's deadline.
 const LEAST_INTERVAL: Duration = Duration::from_millis(50);
@@ -318,6 +321,8 @@ async fn serve(
         true => Supervisor::of_service(),
         false => Supervisor::none(),
     };
+    let mut uevents = Uevents::of(&force.root);
+    let mut hurry = Hurry::default();
     shared.start_hooks(hooks);
     tokio::pin!(stop);
     loop {
@@ -339,6 +344,13 @@ async fn serve(
                 continue;
             }
             _ = ticks.tick() => {}
+            notice = uevents.next() => {
+                rounds.heed(&notice);
+                if let Some(soon) = hurry.after(force.agent.interval) {
+                    ticks.reset_after(soon);
+                }
+                continue;
+            }
         }
         tokio::select! {
             biased;

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::judging::Judging;
 use super::shared::{RoundEnd, Shared};
+use super::uevent::Notice;
+use super::watched::Watched;
 use crate::Missing;
 use crate::config::AgentSettings;
 use crate::facts::{Class, Kind};
@@ -53,7 +55,7 @@ pub(super) struct Rounds {
     /// Components met so far: the next one's number.
     next: u64,
     by_address: BTreeMap<String, u64>,
-    components: BTreeMap<u64, Component>,
+    components: BTreeMap<u64, Watched>,
     listing: Option<ProbeError>,
     /// Whether there was a list at all.
     listed: bool,
@@ -61,16 +63,6 @@ pub(super) struct Rounds {
     missing: BTreeSet<(Kind, String)>,
     /// Dwords of config space that were asked for.
     config_dwords: u64,
-}
-
-struct Component {
-    found: Arc<Found>,
-    bdf: Arc<str>,
-    /// Round of the next slow look.
-    slow: u64,
-    /// What the present round reads of it, until it is done.
-    asked: Option<Class>,
-    access: ConfigAccess,
 }
 
 impl Rounds {
@@ -106,6 +98,13 @@ impl Rounds {
         let latest = self.round + cadence.slow;
         for component in self.components.values_mut() {
             component.slow = component.slow.min(latest);
+        }
+    }
+
+    /// Has those looked at thoroughly that a notice of the kernel is about.
+    pub(super) fn heed(&mut self, notice: &Notice) {
+        for component in self.components.values_mut() {
+            component.heed(notice, self.round);
         }
     }
 
@@ -170,10 +169,7 @@ impl Rounds {
             let Some(component) = self.components.get_mut(&id) else {
                 continue;
             };
-            let class = match self.round >= component.slow {
-                true => Class::Slow,
-                false => Class::Fast,
-            };
+            let class = component.class(self.round);
             component.asked = Some(class);
             jobs.push(Job::Look {
                 id,
@@ -226,6 +222,7 @@ impl Rounds {
                 if component.asked.take() == Some(Class::Slow) {
                     component.slow = next;
                 }
+                component.above.clone_from(&identity.upstream);
                 component.say(access);
                 let sample = Sample {
                     bdf: Arc::clone(&component.bdf),
@@ -308,30 +305,8 @@ impl Rounds {
         self.next += 1;
         let id = self.next;
         self.by_address.insert(found.bdf.clone(), id);
-        let component = Component {
-            bdf: Arc::from(found.bdf.as_str()),
-            found: Arc::new(found),
-            slow: self.round,
-            asked: None,
-            access: ConfigAccess::None,
-        };
+        let component = Watched::new(found, self.round);
         self.components.insert(id, component);
         id
-    }
-}
-
-impl Component {
-    /// Tells how its config space is read, when that changes.
-    fn say(&mut self, access: ConfigAccess) {
-        if self.access == access {
-            return;
-        }
-        self.access = access;
-        let bdf = &*self.bdf;
-        match access {
-            ConfigAccess::Direct => info!(bdf, "config space is read directly"),
-            ConfigAccess::Opener => info!(bdf, "config space is read through the opener"),
-            ConfigAccess::None => info!(bdf, "config space is not readable beyond 64 bytes"),
-        }
     }
 }
