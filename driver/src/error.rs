@@ -11,6 +11,7 @@ use crate::bus::BusError;
 use crate::device::Holder;
 use crate::dma::DmaError;
 use crate::pci::{Bdf, ConfigError, PciError};
+use crate::ring::Full;
 
 /// What can go wrong with a device or a queue. Each variant says what the caller can do.
 #[derive(Debug, thiserror::Error)]
@@ -238,6 +239,15 @@ fn fault_name(fault: Option<Fault>) -> &'static str {
 }
 
 impl Error {
+    #[cold]
+    pub(crate) fn full(queue: u16, full: Full) -> Self {
+        Self::QueueFull {
+            queue,
+            in_flight: full.in_flight,
+            uncollected: full.uncollected,
+        }
+    }
+
     /// Whether the whole device is of no use until it is reset or opened again.
     #[must_use]
     pub const fn is_fatal(&self) -> bool {

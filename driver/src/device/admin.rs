@@ -10,12 +10,12 @@ use auk_asic::event::{Event, EventResult};
 
 use super::events::ChipEvent;
 use super::inner::{Inner, Life};
-use super::pair::QueuePair;
+use super::pair::{Entry, QueuePair};
 use super::watch::Watch;
 use crate::deadline::Deadline;
 use crate::dma::DmaBuffer;
 use crate::error::Error;
-use crate::ring::{Ended, Full, Pending, Token};
+use crate::ring::{Ended, Pending, Token};
 
 /// Entries of the admin rings, as a power of two: one page of submissions.
 const DEPTH_LOG2: u8 = 6;
@@ -83,16 +83,12 @@ impl Admin {
 
     /// Writes a command; the chip learns of it, and is woken, by [`Inner::submit_admin`].
     fn push(&mut self, command: AdminCommand, hold: Option<DmaBuffer>) -> Result<Token, Error> {
-        self.pair.push(&command.encode(), hold).map_err(
-            |Full {
-                 in_flight,
-                 uncollected,
-             }| Error::QueueFull {
-                queue: 0,
-                in_flight,
-                uncollected,
-            },
-        )
+        let prepare = |kept: &mut Option<DmaBuffer>, entry: Entry<'_>| {
+            *kept = hold;
+            entry.write(&command.encode());
+            Ok(())
+        };
+        self.pair.push(prepare, |full| Error::full(0, full))
     }
 
     /// Takes all completions off the ring and sorts them: events to their list, abandoned outcomes away.
@@ -282,7 +278,14 @@ impl Inner {
                 what,
                 status,
             }),
-            Ended::Unknown(source) => Err(self.malformed(source)),
+            Ended::Unknown(code) => Err(match Status::parse(code) {
+                Err(source) => self.malformed(source),
+                Ok(status) => Error::Command {
+                    device: Arc::clone(&self.name),
+                    what,
+                    status,
+                },
+            }),
             Ended::Lost => Err(self.stale(what)),
         }
     }

@@ -175,14 +175,20 @@ impl Context {
 
 impl Inner {
     /// Refuses a buffer that the chip cannot reach.
+    #[inline]
     pub(crate) fn check_space(&self, buffer: &DmaBuffer) -> Result<(), Error> {
-        if buffer.is_in(&self.space) {
-            return Ok(());
+        match buffer.is_in(&self.space) {
+            true => Ok(()),
+            false => Err(out_of_reach()),
         }
-        Err(Error::Invalid {
-            what: "a buffer",
-            found: "one of another DMA space".to_owned(),
-            expected: "one of the space that the device is attached to".to_owned(),
-        })
+    }
+}
+
+#[cold]
+fn out_of_reach() -> Error {
+    Error::Invalid {
+        what: "a buffer",
+        found: "one of another DMA space".to_owned(),
+        expected: "one of the space that the device is attached to".to_owned(),
     }
 }

@@ -81,6 +81,7 @@ impl DeviceMemory {
     /// Bytes that were asked for.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "an allocation is never empty")]
+    #[inline]
     pub fn len(&self) -> u64 {
         self.allocation.length
     }

@@ -6,10 +6,10 @@ use auk_asic::PAGE;
 use auk_asic::doorbell::Arm;
 use auk_asic::submission::{Operand, Submission};
 
-use crate::dma::{DmaBuffer, DmaError, DmaSpace};
+use crate::dma::{DmaBuffer, DmaError, DmaSpace, Words};
 use crate::mmio::Doorbell;
 use crate::ring::{
-    Commands, CompletionRing, Ended, Full, Pending, SharedWords, SubmissionRing, Token,
+    Commands, CompletionRing, Ended, Full, Keep, Pending, SharedWords, SubmissionRing, Token,
     arm_and_look, publish,
 };
 
@@ -17,9 +17,12 @@ use crate::ring::{
 #[derive(Debug)]
 pub(crate) struct QueuePair<H> {
     shared: Shared,
+    submission_words: Words,
+    completion_words: Words,
     submissions: SubmissionRing,
     completions: CompletionRing,
     commands: Commands<H>,
+    memory: DmaBuffer,
     layout: Layout,
     parking: bool,
     /// The tail that the doorbell has.
@@ -53,9 +56,8 @@ impl Layout {
 
 #[derive(Debug)]
 struct Shared {
-    memory: DmaBuffer,
     doorbell: Doorbell,
-    park: usize,
+    park: Words,
 }
 
 impl SharedWords for Shared {
@@ -72,7 +74,9 @@ impl SharedWords for Shared {
     #[inline]
     fn load_park(&self) -> u32 {
         // The park word is the low half of a word that nothing else uses.
-        self.memory.words()[self.park].load(Ordering::Relaxed) as u32
+        self.park
+            .first()
+            .map_or(0, |park| park.load(Ordering::Relaxed) as u32)
     }
 
     #[inline]
@@ -81,7 +85,22 @@ impl SharedWords for Shared {
     }
 }
 
-impl<H> QueuePair<H> {
+/// The place of the next submission.
+pub(crate) struct Entry<'a> {
+    ring: &'a mut SubmissionRing,
+    memory: &'a [AtomicU64],
+    id: u16,
+}
+
+impl Entry<'_> {
+    /// Writes a command there.
+    #[inline]
+    pub(crate) fn write(self, entry: &Submission) {
+        self.ring.write(self.memory, &entry.with_id(self.id));
+    }
+}
+
+impl<H: Keep> QueuePair<H> {
     /// Completions of no command that one look passes over.
     const MOST_STRAYS: u32 = 64;
 
@@ -98,10 +117,12 @@ impl<H> QueuePair<H> {
         let memory = space.alloc(layout.end * size_of::<u64>())?;
         Ok(Self {
             shared: Shared {
-                memory,
                 doorbell,
-                park: layout.park,
+                park: memory.part(layout.park..layout.end),
             },
+            submission_words: memory.part(0..layout.completions),
+            completion_words: memory.part(layout.completions..layout.park),
+            memory,
             submissions: SubmissionRing::new(depth_log2),
             completions: CompletionRing::new(depth_log2, queue, tag),
             commands: Commands::new(depth_log2),
@@ -138,16 +159,20 @@ impl<H> QueuePair<H> {
     }
 
     fn at(&self, word: usize) -> Operand {
-        Operand::host(self.shared.memory.iova() + (word * size_of::<u64>()) as u64)
+        Operand::host(self.memory.iova() + (word * size_of::<u64>()) as u64)
     }
 
-    /// Writes a command that keeps `holds` alive. The chip sees it after [`QueuePair::publish`].
+    /// Writes a command, which `prepare` gives to the second of its arguments, and what it keeps alive to the first. The chip
+    /// sees it after [`QueuePair::publish`].
     #[inline]
-    pub(crate) fn push(&mut self, entry: &Submission, holds: H) -> Result<Token, Full> {
-        let (token, id) = self.commands.begin(holds)?;
-        self.submissions
-            .write(self.shared.memory.words(), &entry.with_id(id));
-        Ok(token)
+    pub(crate) fn push<E>(
+        &mut self,
+        prepare: impl FnOnce(&mut H, Entry<'_>) -> Result<(), E>,
+        full: impl FnOnce(Full) -> E,
+    ) -> Result<Token, E> {
+        let (ring, memory) = (&mut self.submissions, &*self.submission_words);
+        let prepare = |id, holds: &mut H| prepare(holds, Entry { ring, memory, id });
+        self.commands.begin(prepare, full)
     }
 
     /// Rings the doorbell for what was pushed since the last time. Whether the chip must be woken by KICK; it is so until
@@ -173,13 +198,30 @@ impl<H> QueuePair<H> {
     /// in flight are counted and passed over.
     #[inline]
     pub(crate) fn reap(&mut self) -> Option<Token> {
-        let words = &self.shared.memory.words()[self.layout.completions..self.layout.park];
         // A hostile chip can write completions of no command as fast as they are passed over.
         for _ in 0..Self::MOST_STRAYS {
-            let entry = self.completions.next(words)?;
+            let entry = self.completions.next(&self.completion_words)?;
             let ended = self
                 .commands
                 .end(entry.command_id, entry.status_code, entry.result);
+            if ended.is_some() {
+                return ended;
+            }
+        }
+        None
+    }
+
+    /// The outcome of the command that has ended longest ago, if one has that was not collected.
+    #[inline]
+    pub(crate) fn poll(&mut self) -> Option<(Token, Ended)> {
+        if self.commands.uncollected() > 0 {
+            return self.commands.collect_oldest();
+        }
+        for _ in 0..Self::MOST_STRAYS {
+            let entry = self.completions.next(&self.completion_words)?;
+            let ended =
+                self.commands
+                    .end_and_collect(entry.command_id, entry.status_code, entry.result);
             if ended.is_some() {
                 return ended;
             }
@@ -194,20 +236,14 @@ impl<H> QueuePair<H> {
             .with_consumed(self.completions.head() as u16)
             .with_sequence(self.arm_sequence)
             .with_armed(true);
-        let words: &[AtomicU64] =
-            &self.shared.memory.words()[self.layout.completions..self.layout.park];
-        let completions = &self.completions;
-        arm_and_look(&self.shared, arm, || completions.has_next(words))
+        arm_and_look(&self.shared, arm, || {
+            self.completions.has_next(&self.completion_words)
+        })
     }
 
     #[inline]
     pub(crate) fn collect(&mut self, token: Token) -> Result<Ended, Pending> {
         self.commands.collect(token)
-    }
-
-    #[inline]
-    pub(crate) fn collect_oldest(&mut self) -> Option<(Token, Ended)> {
-        self.commands.collect_oldest()
     }
 
     pub(crate) fn command_id(&self, token: Token) -> Option<u16> {

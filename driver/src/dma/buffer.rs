@@ -69,6 +69,7 @@ impl DmaBuffer {
     /// Bytes.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a buffer is never empty")]
+    #[inline]
     pub fn len(&self) -> usize {
         self.chunk.length as usize
     }

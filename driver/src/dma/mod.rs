@@ -20,11 +20,13 @@ mod error;
 mod memory;
 mod ranges;
 mod space;
+mod words;
 
 pub use buffer::DmaBuffer;
 pub use error::DmaError;
 pub use memory::HugePages;
 pub use space::{DmaSpace, DmaUsage};
+pub(crate) use words::Words;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -4,14 +4,43 @@ use std::sync::Arc;
 
 use auk_asic::io::IoCommand;
 use auk_asic::program::Program;
-use auk_asic::submission::{Operand, Submission};
+use auk_asic::submission::Operand;
 
-use crate::device::{DeviceMemory, Hold, Inner, Life, LoadedProgram};
+use crate::device::{DeviceMemory, Entry, Hold, Inner, Life, LoadedProgram};
 use crate::dma::DmaBuffer;
 use crate::error::Error;
+use crate::ring::Keep;
 
-/// What one command keeps alive: three operands and a program.
-pub(super) type Holds = [Option<Hold>; 4];
+/// What one command keeps alive: three operands and a program at most.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    held: [Option<Hold>; 4],
+    count: usize,
+}
+
+impl Holds {
+    #[inline]
+    fn keep(&mut self, hold: Hold) {
+        // No command has more than four.
+        if let Some(place) = self.held.get_mut(self.count) {
+            *place = Some(hold);
+            self.count += 1;
+        }
+    }
+}
+
+impl Keep for Holds {
+    #[inline]
+    fn release(&mut self) {
+        if self.count > 0 {
+            self.held
+                .iter_mut()
+                .take(self.count)
+                .for_each(|held| *held = None);
+            self.count = 0;
+        }
+    }
+}
 
 /// A place in memory: a buffer of the host's or memory of the chip's, from its start or, as a pair with an offset in
 /// bytes, from there.
@@ -223,54 +252,65 @@ impl<'a> Command<'a> {
         self
     }
 
-    /// The entry for the ring, once everything it names is known to be there and large enough.
+    /// Writes the command to its place in the ring, once everything that it names is known to be there and large enough.
     #[inline]
     pub(super) fn prepare(
         &self,
         inner: &Arc<Inner>,
         life: Life,
-    ) -> Result<(Submission, Holds), Error> {
-        let mut holds: Holds = [const { None }; 4];
+        holds: &mut Holds,
+        entry: Entry<'_>,
+    ) -> Result<(), Error> {
         let device = Target { inner, life };
-        let io = match self.work {
-            Work::Nop => IoCommand::Nop,
-            Work::Copy { dst, src, length } => {
+        // Each way ends in a write of its own, of an entry whose form the compiler then knows.
+        let write = |command: IoCommand| {
+            let encoded = command.encode();
+            entry.write(&if self.fenced {
+                encoded.fenced()
+            } else {
+                encoded
+            });
+            Ok(())
+        };
+        match &self.work {
+            Work::Nop => write(IoCommand::Nop),
+            &Work::Copy {
+                ref dst,
+                ref src,
+                length,
+            } => {
                 device.check_transfer(length)?;
-                IoCommand::Copy {
-                    dst: device.place("the copy's destination", dst, length, &mut holds[0])?,
-                    src: device.place("the copy's source", src, length, &mut holds[1])?,
-                    length,
-                }
+                let dst = device.place("the copy's destination", dst, length, holds)?;
+                let src = device.place("the copy's source", src, length, holds)?;
+                write(IoCommand::Copy { dst, src, length })
             }
-            Work::Fill {
-                dst,
+            &Work::Fill {
+                ref dst,
                 pattern,
                 length,
             } => {
                 device.check_transfer(length)?;
-                IoCommand::Fill {
-                    dst: device.place("the fill's destination", dst, length, &mut holds[0])?,
+                write(IoCommand::Fill {
+                    dst: device.place("the fill's destination", dst, length, holds)?,
                     pattern,
                     length,
-                }
+                })
             }
-            Work::Signal { dst, value } => IoCommand::Signal {
-                dst: device.place("the semaphore", dst, 8, &mut holds[0])?,
+            &Work::Signal { ref dst, value } => write(IoCommand::Signal {
+                dst: device.place("the semaphore", dst, 8, holds)?,
                 value,
-            },
-            Work::Wait {
-                src,
-                value,
-                timeout_ms,
-            } => IoCommand::Wait {
-                src: device.place("the semaphore", src, 8, &mut holds[1])?,
+            }),
+            &Work::Wait {
+                ref src,
                 value,
                 timeout_ms,
-            },
-            launch => device.launch(&launch, &mut holds)?,
-        };
-        let entry = io.encode();
-        Ok((if self.fenced { entry.fenced() } else { entry }, holds))
+            } => write(IoCommand::Wait {
+                src: device.place("the semaphore", src, 8, holds)?,
+                value,
+                timeout_ms,
+            }),
+            launch => write(device.launch(launch, holds)?),
+        }
     }
 }
 
@@ -320,18 +360,13 @@ impl Target<'_> {
                 },
                 Program::Gemm(gemm),
             ) => (
-                self.place(
-                    "the product's output",
-                    dst,
-                    gemm.output_bytes(rows),
-                    &mut holds[0],
-                )?,
-                self.place("the product's input", src, length, &mut holds[1])?,
+                self.place("the product's output", &dst, gemm.output_bytes(rows), holds)?,
+                self.place("the product's input", &src, length, holds)?,
                 self.place(
                     "the product's parameters",
-                    params,
+                    &params,
                     gemm.params().length,
-                    &mut holds[2],
+                    holds,
                 )?,
             ),
             (
@@ -342,14 +377,14 @@ impl Target<'_> {
             ) => {
                 let bytes = |rows: u32| u64::from(rows) * u64::from(columns) * 4;
                 (
-                    self.place("the sums", dst, bytes(rows), &mut holds[0])?,
-                    self.place("the offsets and indices", src, length, &mut holds[1])?,
-                    self.place("the table", table, bytes(all), &mut holds[2])?,
+                    self.place("the sums", &dst, bytes(rows), holds)?,
+                    self.place("the offsets and indices", &src, length, holds)?,
+                    self.place("the table", &table, bytes(all), holds)?,
                 )
             }
             (Work::Checksum { src, .. }, Program::Checksum) => (
                 none,
-                self.place("the checksum's input", src, length, &mut holds[1])?,
+                self.place("the checksum's input", &src, length, holds)?,
                 none,
             ),
             (Work::EmbeddingSum { .. }, _) => {
@@ -359,7 +394,7 @@ impl Target<'_> {
         };
         let loaded = &program.loaded;
         self.check_owner("program", &loaded.inner, loaded.life)?;
-        holds[3] = Some(Hold::Program {
+        holds.keep(Hold::Program {
             _program: Arc::clone(loaded),
         });
         Ok(IoCommand::Launch {
@@ -377,33 +412,28 @@ impl Target<'_> {
     fn place(
         &self,
         what: &'static str,
-        place: Place<'_>,
+        place: &Place<'_>,
         length: u64,
-        hold: &mut Option<Hold>,
+        holds: &mut Holds,
     ) -> Result<Operand, Error> {
-        let size = match place.memory {
-            Memory::Host(buffer) => buffer.len() as u64,
-            Memory::Local(memory) => memory.len(),
+        let fits = |size: u64| match place.offset.checked_add(length) {
+            Some(end) if end <= size => Ok(()),
+            _ => Err(too_short(what, place.offset, length, size)),
         };
-        if place
-            .offset
-            .checked_add(length)
-            .is_none_or(|end| end > size)
-        {
-            return Err(too_short(what, place.offset, length, size));
-        }
         match place.memory {
             Memory::Host(buffer) => {
+                fits(buffer.len() as u64)?;
                 self.inner.check_space(buffer)?;
-                *hold = Some(Hold::Host {
+                holds.keep(Hold::Host {
                     _buffer: buffer.clone(),
                 });
                 Ok(Operand::host(buffer.iova() + place.offset))
             }
             Memory::Local(memory) => {
+                fits(memory.len())?;
                 let allocation = &memory.allocation;
                 self.check_owner("device memory", &allocation.inner, allocation.life)?;
-                *hold = Some(Hold::Local {
+                holds.keep(Hold::Local {
                     _memory: Arc::clone(allocation),
                 });
                 Ok(Operand::local(allocation.address + place.offset))
@@ -414,11 +444,7 @@ impl Target<'_> {
     #[inline]
     fn check_owner(&self, what: &'static str, owner: &Arc<Inner>, life: Life) -> Result<(), Error> {
         if !Arc::ptr_eq(owner, self.inner) {
-            return Err(Error::Invalid {
-                what,
-                found: format!("one of {}", owner.name),
-                expected: format!("one of {}", self.inner.name),
-            });
+            return Err(another_devices(what, owner, self.inner));
         }
         if life != self.life {
             return Err(self.inner.stale(what));
@@ -430,11 +456,7 @@ impl Target<'_> {
     fn check_transfer(&self, length: u64) -> Result<(), Error> {
         let most = self.inner.capabilities.max_transfer();
         if length == 0 || length > most {
-            return Err(Error::Invalid {
-                what: "the length of a copy or fill",
-                found: length.to_string(),
-                expected: format!("1 to {most} bytes"),
-            });
+            return Err(wrong_length(length, most));
         }
         Ok(())
     }
@@ -446,6 +468,24 @@ fn too_short(what: &'static str, offset: u64, length: u64, size: u64) -> Error {
         what,
         found: format!("{length} bytes from {offset} on"),
         expected: format!("a range inside its {size} bytes"),
+    }
+}
+
+#[cold]
+fn wrong_length(length: u64, most: u64) -> Error {
+    Error::Invalid {
+        what: "the length of a copy or fill",
+        found: length.to_string(),
+        expected: format!("1 to {most} bytes"),
+    }
+}
+
+#[cold]
+fn another_devices(what: &'static str, owner: &Inner, device: &Inner) -> Error {
+    Error::Invalid {
+        what,
+        found: format!("one of {}", owner.name),
+        expected: format!("one of {}", device.name),
     }
 }
 

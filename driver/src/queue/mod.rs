@@ -38,7 +38,7 @@ use crate::bus::BusError;
 use crate::deadline::Deadline;
 use crate::device::{ContextId, Device, Inner, Life, QueueNumber, QueuePair};
 use crate::error::Error;
-use crate::ring::{Ended, Full, Token};
+use crate::ring::{Ended, Token};
 use command::Holds;
 
 /// A command that was submitted; its outcome can be had once.
@@ -203,25 +203,17 @@ impl IoQueue {
         if self.dead.is_some() || self.inner.life() != self.life {
             return Err(self.dead_error());
         }
-        let (entry, holds) = command.prepare(&self.inner, self.life)?;
-        let queue = self.number.get();
         let Some(pair) = &mut self.pair else {
             return Err(Error::UnknownTicket);
         };
-        match pair.push(&entry, holds) {
-            Ok(token) => Ok(Ticket {
-                queue: self.serial,
-                token,
-            }),
-            Err(Full {
-                in_flight,
-                uncollected,
-            }) => Err(Error::QueueFull {
-                queue,
-                in_flight,
-                uncollected,
-            }),
-        }
+        let token = pair.push(
+            |holds, entry| command.prepare(&self.inner, self.life, holds, entry),
+            |full| Error::full(self.number.get(), full),
+        )?;
+        Ok(Ticket {
+            queue: self.serial,
+            token,
+        })
     }
 
     /// Rings the doorbell for what was pushed, if anything was.
@@ -357,12 +349,10 @@ impl IoQueue {
         }
     }
 
-    fn outcome(&self, what: &'static str, ended: Ended) -> Result<u64, Error> {
+    /// Of a command that did not succeed.
+    #[cold]
+    fn failure(&self, what: &'static str, ended: Ended) -> Result<u64, Error> {
         match ended {
-            Ended::Completed {
-                status: Status::Success,
-                result,
-            } => Ok(result),
             Ended::Lost => Err(self.dead_error()),
             other => self.inner.outcome(what, other),
         }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use auk_asic::Status;
+
 use super::{Cause, Command, Completion, IoQueue, Ticket};
 use crate::deadline::Deadline;
 use crate::device::{QueuePair, Watch};
 use crate::error::Error;
-use crate::ring::{Pending, Token};
+use crate::ring::{Ended, Pending, Token};
 
 const WHAT: &str = "a command";
 
@@ -22,15 +24,25 @@ impl IoQueue {
         }
         // A chip that cannot be woken is found out by whoever waits for it.
         let _ = self.ring();
-        let pair = self.pair.as_mut()?;
-        pair.reap();
-        let (token, ended) = pair.collect_oldest()?;
+        let (token, ended) = self.pair.as_mut()?.poll()?;
+        let ticket = Ticket {
+            queue: self.serial,
+            token,
+        };
+        // An error is a large thing: on the way of success none is made room for.
+        if let Ended::Completed {
+            status: Status::Success,
+            result,
+        } = ended
+        {
+            return Some(Completion {
+                ticket,
+                result: Ok(result),
+            });
+        }
         Some(Completion {
-            ticket: Ticket {
-                queue: self.serial,
-                token,
-            },
-            result: self.outcome(WHAT, ended),
+            ticket,
+            result: self.failure(WHAT, ended),
         })
     }
 
@@ -106,7 +118,11 @@ impl IoQueue {
         self.reap_all();
         let pair = self.pair.as_mut()?;
         match pair.collect(token) {
-            Ok(ended) => Some(self.outcome(WHAT, ended)),
+            Ok(Ended::Completed {
+                status: Status::Success,
+                result,
+            }) => Some(Ok(result)),
+            Ok(ended) => Some(self.failure(WHAT, ended)),
             Err(Pending::Unknown) => Some(Err(Error::UnknownTicket)),
             Err(Pending::Running) => None,
         }

@@ -1,12 +1,25 @@
 //! The commands of a queue: which run, which have ended, what they keep alive.
 
-use auk_asic::{Malformed, Status};
+use auk_asic::Status;
 
 /// A command of one queue. Good for one command: when its place is used again, the token is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
     slot: u16,
     life: u32,
+}
+
+/// What a command keeps alive, in a place that one command after the other uses.
+pub trait Keep: Default {
+    /// Lets go of it.
+    fn release(&mut self);
+}
+
+impl<T> Keep for Option<T> {
+    #[inline]
+    fn release(&mut self) {
+        *self = None;
+    }
 }
 
 /// How a command ended.
@@ -19,10 +32,26 @@ pub enum Ended {
         /// The result.
         result: u64,
     },
-    /// The chip said something that the programming model does not have.
-    Unknown(Malformed),
+    /// The chip said something that the programming model does not have: this status code.
+    Unknown(u16),
     /// The queue ended first.
     Lost,
+}
+
+impl Ended {
+    #[inline]
+    fn by(status_code: u16, result: u64) -> Self {
+        if status_code == Status::Success.code() {
+            return Self::Completed {
+                status: Status::Success,
+                result,
+            };
+        }
+        match Status::parse(status_code) {
+            Ok(status) => Self::Completed { status, result },
+            Err(_) => Self::Unknown(status_code),
+        }
+    }
 }
 
 /// There is no room for another command.
@@ -41,9 +70,9 @@ pub struct Full {
 #[derive(Debug)]
 pub struct Commands<H> {
     slots: Box<[Slot<H>]>,
-    /// Places without a command.
-    free: Vec<u16>,
-    slot_bits: u32,
+    /// The first of the places without a command; each names the next.
+    free: u16,
+    depth: u16,
     in_flight: u32,
     /// First and last of the ended commands that nobody has collected, in the order in which they ended.
     oldest: u16,
@@ -57,13 +86,15 @@ const NONE: u16 = u16::MAX;
 
 #[derive(Debug)]
 struct Slot<H> {
-    /// The command identifier's upper part, different each time.
-    sequence: u16,
+    /// What the command was submitted under: the place in the lower bits, and above it another number each time.
+    id: u16,
+    /// Another number each time, for the token.
     life: u32,
     state: SlotState,
-    holds: Option<H>,
     older: u16,
+    /// Of a free place, the next one.
     newer: u16,
+    holds: H,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,23 +104,23 @@ enum SlotState {
     Ended(Ended),
 }
 
-impl<H> Commands<H> {
+impl<H: Keep> Commands<H> {
     /// Room for `1 << depth_log2` commands; the programming model allows 12.
     #[must_use]
     pub fn new(depth_log2: u8) -> Self {
         let depth = 1u16 << depth_log2.min(auk_asic::bar0::MAX_DEPTH_LOG2);
-        let slot = |_| Slot {
-            sequence: 0,
+        let slot = |index| Slot {
+            id: index,
             life: 0,
             state: SlotState::Free,
-            holds: None,
             older: NONE,
-            newer: NONE,
+            newer: if index + 1 < depth { index + 1 } else { NONE },
+            holds: H::default(),
         };
         Self {
             slots: (0..depth).map(slot).collect(),
-            free: (0..depth).rev().collect(),
-            slot_bits: depth.trailing_zeros(),
+            free: 0,
+            depth,
             in_flight: 0,
             oldest: NONE,
             newest: NONE,
@@ -100,8 +131,16 @@ impl<H> Commands<H> {
 
     /// Commands that run.
     #[must_use]
+    #[inline]
     pub const fn in_flight(&self) -> u32 {
         self.in_flight
+    }
+
+    /// Commands that have ended, and whose outcome nobody has collected.
+    #[must_use]
+    #[inline]
+    pub const fn uncollected(&self) -> u32 {
+        self.uncollected
     }
 
     /// Completions that named no command in flight.
@@ -110,52 +149,77 @@ impl<H> Commands<H> {
         self.unmatched
     }
 
-    /// A place for a command that keeps `holds` alive, and the identifier to submit it under.
+    /// A place for a command. `prepare` gets the identifier to submit it under, puts into its hands what it keeps alive, and
+    /// submits it; if it fails there is no command.
     ///
     /// # Errors
-    /// [`Full`].
+    /// Those of `prepare`, and what `full` makes of [`Full`].
     #[inline]
-    pub fn begin(&mut self, holds: H) -> Result<(Token, u16), Full> {
-        let Some(index) = self.free.pop() else {
-            return Err(Full {
+    pub fn begin<E>(
+        &mut self,
+        prepare: impl FnOnce(u16, &mut H) -> Result<(), E>,
+        full: impl FnOnce(Full) -> E,
+    ) -> Result<Token, E> {
+        let index = self.free;
+        let Some(slot) = self.slots.get_mut(usize::from(index)) else {
+            return Err(full(Full {
                 in_flight: self.in_flight,
                 uncollected: self.uncollected,
-            });
+            }));
         };
-        let slot = &mut self.slots[usize::from(index)];
-        slot.sequence = slot.sequence.wrapping_add(1);
+        let id = slot.id.wrapping_add(self.depth);
+        if let Err(error) = prepare(id, &mut slot.holds) {
+            slot.holds.release();
+            return Err(error);
+        }
+        self.free = slot.newer;
+        slot.id = id;
         slot.life = slot.life.wrapping_add(1);
         slot.state = SlotState::InFlight;
-        slot.holds = Some(holds);
         self.in_flight += 1;
-        let id = index | slot.sequence.unbounded_shl(self.slot_bits);
-        Ok((
-            Token {
-                slot: index,
-                life: slot.life,
-            },
-            id,
-        ))
+        Ok(Token {
+            slot: index,
+            life: slot.life,
+        })
     }
 
     /// Ends the command that a completion names, lets go what it kept alive, and leaves its outcome to be collected.
     /// `None` when no such command is in flight: the chip made it up, or says it twice.
     #[inline]
     pub fn end(&mut self, command_id: u16, status_code: u16, result: u64) -> Option<Token> {
-        let mask = (self.slots.len() - 1) as u16;
-        let index = command_id & mask;
-        let slot = &mut self.slots[usize::from(index)];
-        let same = slot.sequence.unbounded_shl(self.slot_bits) == command_id & !mask;
-        if !same || !matches!(slot.state, SlotState::InFlight) {
+        let token = self.stop(command_id)?;
+        self.leave(token.slot, Ended::by(status_code, result));
+        Some(token)
+    }
+
+    /// As [`end`](Self::end), and collects the outcome as well.
+    #[inline]
+    pub fn end_and_collect(
+        &mut self,
+        command_id: u16,
+        status_code: u16,
+        result: u64,
+    ) -> Option<(Token, Ended)> {
+        let token = self.stop(command_id)?;
+        self.vacate(token.slot);
+        Some((token, Ended::by(status_code, result)))
+    }
+
+    /// Takes the command that a completion names out of flight, and lets go what it kept alive.
+    #[inline]
+    fn stop(&mut self, id: u16) -> Option<Token> {
+        let index = id & (self.depth - 1);
+        let slot = self.slots.get_mut(usize::from(index))?;
+        if slot.id != id || !matches!(slot.state, SlotState::InFlight) {
             self.unmatched += 1;
             return None;
         }
-        let ended = match Status::parse(status_code) {
-            Ok(status) => Ended::Completed { status, result },
-            Err(malformed) => Ended::Unknown(malformed),
-        };
-        slot.holds = None;
-        Some(self.finish(index, ended))
+        slot.holds.release();
+        self.in_flight -= 1;
+        Some(Token {
+            slot: index,
+            life: slot.life,
+        })
     }
 
     /// Ends every command in flight as [`Ended::Lost`]. What they kept alive stays alive as long as `self`: nobody has said
@@ -163,7 +227,8 @@ impl<H> Commands<H> {
     pub fn lose_all(&mut self) {
         for index in 0..self.slots.len() {
             if matches!(self.slots[index].state, SlotState::InFlight) {
-                self.finish(index as u16, Ended::Lost);
+                self.in_flight -= 1;
+                self.leave(index as u16, Ended::Lost);
             }
         }
     }
@@ -210,12 +275,11 @@ impl<H> Commands<H> {
     #[must_use]
     pub fn command_id(&self, token: Token) -> Option<u16> {
         let slot = self.slots.get(usize::from(token.slot))?;
-        (slot.life == token.life && matches!(slot.state, SlotState::InFlight))
-            .then(|| token.slot | slot.sequence.unbounded_shl(self.slot_bits))
+        (slot.life == token.life && matches!(slot.state, SlotState::InFlight)).then_some(slot.id)
     }
 
-    fn finish(&mut self, index: u16, ended: Ended) -> Token {
-        self.in_flight -= 1;
+    /// Puts the outcome of a command that has ended at the end of the list.
+    fn leave(&mut self, index: u16, ended: Ended) {
         self.uncollected += 1;
         let before = self.newest;
         match self.slots.get_mut(usize::from(before)) {
@@ -227,17 +291,15 @@ impl<H> Commands<H> {
         slot.state = SlotState::Ended(ended);
         slot.older = before;
         slot.newer = NONE;
-        Token {
-            slot: index,
-            life: slot.life,
-        }
     }
 
-    /// Takes an ended command out of the list, and frees its place.
+    /// Takes an ended command out of the list, and frees its place. That of a lost one is used no more, because of what it
+    /// keeps alive.
     fn forget(&mut self, index: u16) {
         let slot = &mut self.slots[usize::from(index)];
-        slot.state = SlotState::Free;
         let (older, newer) = (slot.older, slot.newer);
+        let lost = matches!(slot.state, SlotState::Ended(Ended::Lost));
+        slot.state = SlotState::Free;
         match self.slots.get_mut(usize::from(older)) {
             Some(older) => older.newer = newer,
             None => self.oldest = newer,
@@ -247,7 +309,18 @@ impl<H> Commands<H> {
             None => self.newest = older,
         }
         self.uncollected -= 1;
-        self.free.push(index);
+        if !lost {
+            self.vacate(index);
+        }
+    }
+
+    #[inline]
+    fn vacate(&mut self, index: u16) {
+        if let Some(slot) = self.slots.get_mut(usize::from(index)) {
+            slot.state = SlotState::Free;
+            slot.newer = self.free;
+            self.free = index;
+        }
     }
 }
 

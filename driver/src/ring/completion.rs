@@ -10,10 +10,12 @@ const WORDS: usize = Completion::SIZE / size_of::<u64>();
 /// The driver's index into a completion ring.
 #[derive(Debug)]
 pub struct CompletionRing {
-    depth_log2: u8,
     queue: u16,
     tag: u16,
+    mask: u32,
     head: u32,
+    /// Of the lap that the ring is in; of the first one it is 1.
+    phase: bool,
     /// The last word that was not of this queue's life, so that one stray is counted once.
     last_stray: u64,
     strays: u64,
@@ -41,10 +43,11 @@ impl CompletionRing {
     #[must_use]
     pub const fn new(depth_log2: u8, queue: u16, tag: u16) -> Self {
         Self {
-            depth_log2,
             queue,
             tag,
+            mask: (1 << depth_log2) - 1,
             head: 0,
+            phase: true,
             last_stray: 0,
             strays: 0,
         }
@@ -76,19 +79,19 @@ impl CompletionRing {
     /// life, which will overwrite it.
     #[inline]
     pub fn next(&mut self, memory: &[AtomicU64]) -> Option<Entry> {
-        let index = (self.head & ((1 << self.depth_log2) - 1)) as usize * WORDS;
-        let word = memory[index + 1].load(Ordering::Acquire);
+        let [first, last] = self.place(memory)?;
+        let word = last.load(Ordering::Acquire);
         let tail = Tail::from_bits(word);
-        let first_lap = (self.head >> self.depth_log2) & 1 == 0;
-        if tail.phase() != first_lap {
+        if tail.phase() != self.phase {
             return None;
         }
         if tail.tag() != self.tag || tail.queue() != self.queue {
             self.note_stray(word);
             return None;
         }
-        let result = memory[index].load(Ordering::Relaxed);
+        let result = first.load(Ordering::Relaxed);
         self.head = self.head.wrapping_add(1);
+        self.phase ^= self.head & self.mask == 0;
         Some(Entry {
             command_id: tail.command_id(),
             status_code: tail.status_code(),
@@ -99,10 +102,18 @@ impl CompletionRing {
     /// Whether [`CompletionRing::next`] would find something to look at. For the look after arming.
     #[must_use]
     pub fn has_next(&self, memory: &[AtomicU64]) -> bool {
-        let index = (self.head & ((1 << self.depth_log2) - 1)) as usize * WORDS;
-        let tail = Tail::from_bits(memory[index + 1].load(Ordering::Acquire));
-        let first_lap = (self.head >> self.depth_log2) & 1 == 0;
-        tail.phase() == first_lap && tail.tag() == self.tag && tail.queue() == self.queue
+        let Some([_, last]) = self.place(memory) else {
+            return false;
+        };
+        let tail = Tail::from_bits(last.load(Ordering::Acquire));
+        tail.phase() == self.phase && tail.tag() == self.tag && tail.queue() == self.queue
+    }
+
+    /// The two words of the next completion.
+    #[inline]
+    fn place<'a>(&self, memory: &'a [AtomicU64]) -> Option<&'a [AtomicU64; WORDS]> {
+        let (entries, _) = memory.as_chunks();
+        entries.get((self.head & self.mask) as usize)
     }
 
     #[cold]

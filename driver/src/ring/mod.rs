@@ -8,7 +8,7 @@ mod completion;
 mod protocol;
 mod submission;
 
-pub use commands::{Commands, Ended, Full, Pending, Token};
+pub use commands::{Commands, Ended, Full, Keep, Pending, Token};
 pub use completion::{CompletionRing, Entry};
 pub use protocol::{SharedWords, arm_and_look, publish};
 pub use submission::SubmissionRing;

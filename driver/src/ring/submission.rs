@@ -42,10 +42,12 @@ impl SubmissionRing {
     #[inline]
     pub fn write(&mut self, memory: &[AtomicU64], entry: &Submission) {
         let words: [u64; WORDS] = zerocopy::transmute!(*entry);
-        let start = (self.tail & self.mask) as usize * WORDS;
-        for (to, word) in memory[start..start + WORDS].iter().zip(words) {
+        let (entries, _) = memory.as_chunks::<WORDS>();
+        if let Some(place) = entries.get((self.tail & self.mask) as usize) {
             // The doorbell's release fence publishes them.
-            to.store(word, Ordering::Relaxed);
+            for (to, word) in place.iter().zip(words) {
+                to.store(word, Ordering::Relaxed);
+            }
         }
         self.tail = self.tail.wrapping_add(1);
     }

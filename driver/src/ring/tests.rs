@@ -8,7 +8,7 @@ use auk_asic::io::IoCommand;
 use auk_asic::submission::Submission;
 use proptest::prelude::*;
 
-use super::{Commands, CompletionRing, Ended, Pending, SubmissionRing};
+use super::{Commands, CompletionRing, Ended, Full, Pending, SubmissionRing, Token};
 
 const QUEUE: u16 = 3;
 const TAG: u16 = 0xBEEF;
@@ -28,6 +28,18 @@ fn tail(phase: bool, command_id: u16) -> Tail {
         .with_tag(TAG)
         .with_queue(QUEUE)
         .with_command_id(command_id)
+}
+
+/// A command that keeps `held` alive.
+fn begin<T>(commands: &mut Commands<Option<T>>, held: T) -> Result<(Token, u16), Full> {
+    let mut given = 0;
+    let keep = |id, place: &mut Option<T>| {
+        given = id;
+        *place = Some(held);
+        Ok(())
+    };
+    let token = commands.begin(keep, |full| full)?;
+    Ok((token, given))
 }
 
 #[test]
@@ -88,7 +100,7 @@ fn a_completion_of_a_former_life_or_another_queue_waits_to_be_overwritten() {
 #[test]
 fn a_status_that_does_not_exist_ends_its_command_as_an_error() {
     let mut commands = Commands::new(2);
-    let (token, id) = commands.begin(()).unwrap();
+    let (token, id) = begin(&mut commands, ()).unwrap();
     assert_eq!(commands.end(id, 0x7FFF, 0), Some(token));
     assert!(matches!(commands.collect(token), Ok(Ended::Unknown(_))));
 }
@@ -96,11 +108,11 @@ fn a_status_that_does_not_exist_ends_its_command_as_an_error() {
 #[test]
 fn a_completion_that_is_said_twice_ends_nothing_twice() {
     let mut commands = Commands::new(1);
-    let (first, id) = commands.begin(()).unwrap();
+    let (first, id) = begin(&mut commands, ()).unwrap();
     assert!(commands.end(id, 0, 0).is_some());
     assert!(commands.end(id, 0, 0).is_none());
     commands.collect(first).unwrap();
-    let (second, next) = commands.begin(()).unwrap();
+    let (second, next) = begin(&mut commands, ()).unwrap();
     // The same place, another identifier: the old completion is still nobody's.
     assert_ne!(id, next);
     assert!(commands.end(id, 0, 0).is_none());
@@ -113,11 +125,15 @@ fn a_completion_that_is_said_twice_ends_nothing_twice() {
 fn what_a_lost_command_holds_is_kept_until_it_is_released() {
     let held = std::rc::Rc::new(());
     let mut commands = Commands::new(1);
-    let (token, _) = commands.begin(held.clone()).unwrap();
+    let (token, _) = begin(&mut commands, held.clone()).unwrap();
     commands.lose_all();
     assert_eq!(commands.collect(token), Ok(Ended::Lost));
     assert_eq!(commands.collect(token), Err(Pending::Unknown));
     assert_eq!(std::rc::Rc::strong_count(&held), 2);
+    // Its place is not used again: there are two.
+    assert!(begin(&mut commands, held.clone()).is_ok());
+    assert!(begin(&mut commands, held.clone()).is_err());
+    assert_eq!(std::rc::Rc::strong_count(&held), 3);
     drop(commands);
     assert_eq!(std::rc::Rc::strong_count(&held), 1);
 }
@@ -126,6 +142,7 @@ fn what_a_lost_command_holds_is_kept_until_it_is_released() {
 enum Step {
     Begin,
     End(usize),
+    EndAndCollect(usize),
     Bogus(u16, u16),
     Collect(usize),
     CollectOldest,
@@ -135,6 +152,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         Just(Step::Begin),
         any::<usize>().prop_map(Step::End),
+        any::<usize>().prop_map(Step::EndAndCollect),
         any::<(u16, u16)>().prop_map(|(id, status)| Step::Bogus(id, status)),
         any::<usize>().prop_map(Step::Collect),
         Just(Step::CollectOldest),
@@ -157,7 +175,7 @@ proptest! {
         let mut ring = CompletionRing::new(4, QUEUE, TAG);
         let mut commands = Commands::new(4);
         for _ in 0..8 {
-            let _ = commands.begin(());
+            let _ = begin(&mut commands, ());
         }
         let mut ended = 0;
         for _ in 0..64 {
@@ -178,7 +196,7 @@ proptest! {
         let mut ended = Vec::new();
         for (number, step) in steps.into_iter().enumerate() {
             match step {
-                Step::Begin => match commands.begin(number) {
+                Step::Begin => match begin(&mut commands, number) {
                     Ok((token, id)) => running.push((token, id)),
                     Err(full) => {
                         prop_assert_eq!(running.len() + ended.len(), 4);
@@ -191,6 +209,12 @@ proptest! {
                     prop_assert_eq!(commands.command_id(token), Some(id));
                     prop_assert_eq!(commands.end(id, 0, u64::from(id)), Some(token));
                     ended.push((token, id));
+                }
+                Step::EndAndCollect(which) if !running.is_empty() => {
+                    let (token, id) = running.remove(which % running.len());
+                    let expected = Ended::Completed { status: Status::Success, result: 7 };
+                    prop_assert_eq!(commands.end_and_collect(id, 0, 7), Some((token, expected)));
+                    prop_assert_eq!(commands.collect(token), Err(Pending::Unknown));
                 }
                 Step::Bogus(id, status) if !running.iter().any(|(_, known)| *known == id) => {
                     prop_assert_eq!(commands.end(id, status, 0), None);
@@ -206,7 +230,7 @@ proptest! {
                     let expected = (!ended.is_empty()).then(|| ended.remove(0).0);
                     prop_assert_eq!(found, expected);
                 }
-                Step::End(_) | Step::Bogus(..) | Step::Collect(_) => {}
+                Step::End(_) | Step::EndAndCollect(_) | Step::Bogus(..) | Step::Collect(_) => {}
             }
             prop_assert_eq!(commands.in_flight() as usize, running.len());
         }
