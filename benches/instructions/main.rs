@@ -6,6 +6,7 @@
 //! counted, and the chip is done with a batch before it is reaped, so that no waiting is counted.
 #![allow(
     clippy::expect_used,
+    clippy::panic,
     reason = "a bench that cannot go on has nothing to report"
 )]
 
