@@ -1,8 +1,9 @@
 //! The system calls that map memory for DMA, with nothing around them: the yardstick for the driver.
 #![allow(unsafe_code, reason = "the yardstick is the bare ioctl")]
 
+use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -15,6 +16,7 @@ const fn request(n: u64) -> u64 {
 }
 const SET_IOMMU: u64 = request(2);
 const GROUP_SET_CONTAINER: u64 = request(4);
+const GROUP_GET_DEVICE_FD: u64 = request(6);
 const MAP_DMA: u64 = request(13);
 const UNMAP_DMA: u64 = request(14);
 /// `VFIO_TYPE1v2_IOMMU`.
@@ -41,14 +43,15 @@ struct Unmap {
     size: u64,
 }
 
-/// A group in a container of type1v2.
+/// A function that is open, and its group in a container of type1v2.
 pub(crate) struct Container {
+    _function: OwnedFd,
     container: File,
     _group: File,
 }
 
 impl Container {
-    pub(crate) fn of_group(group: &str) -> Result<Self> {
+    pub(crate) fn of(function: &str, group: &str) -> Result<Self> {
         let open = |path: &str| {
             let opened = File::options().read(true).write(true).open(path);
             opened.with_context(|| format!("opening {path}"))
@@ -61,7 +64,13 @@ impl Container {
             .context("VFIO_GROUP_SET_CONTAINER")?;
         // SAFETY: the argument is a number.
         unsafe { ioctl(&container, SET_IOMMU, TYPE1V2) }.context("VFIO_SET_IOMMU")?;
+        let name = CString::new(function)?;
+        // SAFETY: the request reads a string.
+        let fd = unsafe { ioctl(&group, GROUP_GET_DEVICE_FD, name.as_ptr() as u64) }
+            .context("VFIO_GROUP_GET_DEVICE_FD")?;
         Ok(Self {
+            // SAFETY: the kernel has just made it, for us alone.
+            _function: unsafe { OwnedFd::from_raw_fd(fd) },
             container,
             _group: group,
         })
@@ -80,7 +89,7 @@ impl Container {
             size,
         };
         let started = Instant::now();
-        // SAFETY: the structure is as long as it says; no function of the group is open, so that nobody writes the memory.
+        // SAFETY: the structure is as long as it says; the function that is open may do no DMA, so that nobody writes the memory.
         unsafe { ioctl(&self.container, MAP_DMA, &raw const map as u64) }
             .context("VFIO_IOMMU_MAP_DMA")?;
         let took = started.elapsed();
@@ -99,9 +108,8 @@ impl Container {
 
 /// # Safety
 /// `argument` is what the request takes.
-unsafe fn ioctl(file: &File, request: u64, argument: u64) -> Result<()> {
+unsafe fn ioctl(file: &File, request: u64, argument: u64) -> Result<i32> {
     // SAFETY: the file is open, and the caller answers for the argument.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), request, argument) };
-    Errno::result(result)?;
-    Ok(())
+    Ok(Errno::result(result)?)
 }
