@@ -59,6 +59,18 @@ fn wait_for(agent: &AgentHandle, bdf: &str, state: HealthState) {
 }
 
 #[test]
+fn what_is_counted_is_looked_at_again_at_once_so_that_growth_can_be_seen() {
+    let tree = Tree::new();
+    let agent = Agent::builder(tree.root())
+        .interval(Duration::from_millis(50))
+        .slow_interval(Duration::from_secs(3600))
+        .start()
+        .unwrap();
+    wait_for(&agent, NIC, HealthState::Healthy);
+    agent.stop().unwrap();
+}
+
+#[test]
 fn a_status_over_the_socket_is_the_status_of_the_handle() {
     let tree = Tree::new();
     let agent = start(&tree);

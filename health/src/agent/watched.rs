@@ -33,7 +33,8 @@ impl Watched {
             bdf: Arc::from(found.bdf.as_str()),
             found: Arc::new(found),
             slow: round,
-            attentive: 0,
+            // What is counted is judged by its growth, for which two looks are needed.
+            attentive: round + 1,
             above: None,
             asked: None,
             access: ConfigAccess::None,
