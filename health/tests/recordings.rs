@@ -163,6 +163,40 @@ fn settings_are_recorded_as_a_configuration_that_gives_the_same() {
 }
 
 #[test]
+fn an_order_that_makes_no_sense_by_other_limits_is_told_and_the_replay_goes_on() {
+    let (tree, file) = place();
+    let running = agent(&tree, &file, Settings::default());
+    wait(&running, NIC, HealthState::Healthy);
+    fs::write(tree.device(NIC).join("current_link_width"), "4\n").unwrap();
+    wait(&running, NIC, HealthState::Degraded);
+    fs::write(tree.device(NIC).join("current_link_width"), "8\n").unwrap();
+    order(
+        &tree,
+        &Order::Clear {
+            component: NIC.to_owned(),
+            check: Some("link".to_owned()),
+            reason: "reseated".to_owned(),
+        },
+    );
+    running.stop().unwrap();
+    let outcome = |settings: Option<&Settings>| {
+        let replayed = replay(&file, settings).unwrap();
+        let done = replayed.events.into_iter().find_map(|event| match event {
+            Event::Ordered(done) => Some(done.outcome),
+            _ => None,
+        });
+        done.unwrap()
+    };
+    assert_eq!(outcome(None), "cleared: link");
+    let without = Settings {
+        modes: [("link".to_owned(), Mode::Off)].into(),
+        ..Settings::default()
+    };
+    let refused = outcome(Some(&without));
+    assert!(refused.contains("refused in this replay"), "{refused}");
+}
+
+#[test]
 fn a_recording_goes_on_with_the_next_agent_and_without_the_line_that_a_kill_cut_short() {
     let (tree, file) = place();
     let first = agent(&tree, &file, Settings::default());

@@ -10,7 +10,7 @@ use crate::check::Settings;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::incident::{Incident, incidents};
-use crate::operator::Done;
+use crate::operator::{Author, Done, Order, OrderError};
 use crate::status::ComponentStatus;
 use crate::time::Moment;
 use crate::verdict::Transition;
@@ -133,9 +133,11 @@ impl Play<'_> {
                 error,
             } => (Some(at), engine.miss(&bdf, kind, at, class, &error)),
             Entry::Order { at, author, order } => {
-                let (done, transitions) = engine
-                    .order(at, &author, order)
-                    .map_err(|error| format!("an order that was done is refused: {error}"))?;
+                let (done, transitions) = match engine.order(at, &author, order.clone()) {
+                    Ok(done) => done,
+                    // By other limits there may be nothing to clear.
+                    Err(error) => (refused(at, author, order, &error), Vec::new()),
+                };
                 ended.push(done);
                 (Some(at), transitions)
             }
@@ -165,6 +167,15 @@ impl Play<'_> {
             None => Engine::new(settings),
         });
         Ok(())
+    }
+}
+
+fn refused(at: Moment, author: Author, order: Order, error: &OrderError) -> Done {
+    Done {
+        at_unix_ms: at.unix_ms,
+        author: Some(author),
+        order,
+        outcome: format!("was done then, and is refused in this replay: {error}"),
     }
 }
 
