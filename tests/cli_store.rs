@@ -1,13 +1,16 @@
-//! What `auk agent` keeps, on a disk that is full.
+//! What `auk agent` keeps: on a disk that is full, and from an agent that was newer.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
 mod cli_support;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 
-use cli_support::{Running, SimHost, component, eventually};
+use auk_health::client;
+use auk_health::operator::Order;
+use cli_support::{Running, SOON, SimHost, agent, component, eventually};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -60,9 +63,14 @@ fn on_a_full_disk_the_agent_goes_on_from_memory_and_says_so() {
 
     // Each order takes room, until there is none in what the database has already.
     let status = eventually("a store that cannot be written", || {
-        let reason = "because ".repeat(60);
-        host.auk(&["hold", "0000:01:00.0", "--reason", &reason])
-            .expect_code(0);
+        for _ in 0..50 {
+            let order = Order::Hold {
+                component: "0000:01:00.0".to_owned(),
+                reason: "because ".repeat(60),
+                seconds: None,
+            };
+            client::order(&host.root, &order, SOON).unwrap();
+        }
         (store(&host)["writable"] == false).then(|| host.auk(&["status"]))
     });
     let said = status.stderr;
@@ -87,4 +95,20 @@ fn on_a_full_disk_the_agent_goes_on_from_memory_and_says_so() {
         (&0.into(), &0.into())
     );
     assert_eq!(agent.stop(Signal::SIGTERM).code(), Some(0));
+}
+
+#[test]
+fn a_file_of_a_newer_agent_stops_this_one_and_names_both_versions() {
+    let host = SimHost::start(1, 0);
+    let (first, _) = agent(&host.root, &[]);
+    assert_eq!(first.stop(Signal::SIGTERM).code(), Some(0));
+    let path = host.root.join("var/lib/auk/health.db");
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    // `user_version`, in the SQLite file format, section 1.3.
+    file.write_all_at(&99_u32.to_be_bytes(), 60).unwrap();
+    let before = fs::read(&path).unwrap();
+    let said = ["health.db", "version 99", "a newer agent wrote it"];
+    host.auk(&["agent"]).expect_error(3, &said);
+    host.auk(&["events"]).expect_error(3, &said);
+    assert_eq!(fs::read(&path).unwrap(), before);
 }

@@ -64,6 +64,22 @@ const ALL: [Harm; 14] = [
 ];
 
 impl Harm {
+    /// Does harm to a file, and undoes it after what is done meanwhile.
+    fn during<T>(self, file: &Path, what: impl FnOnce() -> T) -> T {
+        let aside = file.with_file_name("aside");
+        if file.is_symlink() {
+            symlink(fs::read_link(file).unwrap(), &aside).unwrap();
+        } else {
+            fs::copy(file, &aside).unwrap();
+        }
+        self.inflict(file);
+        let done = what();
+        // It is not there, a directory, or anything else.
+        let _ = fs::remove_dir(file).or_else(|_| fs::remove_file(file));
+        fs::rename(aside, file).unwrap();
+        done
+    }
+
     fn inflict(self, file: &Path) {
         if self == Self::Forbidden {
             if file.is_symlink() {
@@ -339,11 +355,10 @@ fn all_that_rests_on_these_files_is_healthy_while_they_are() {
 #[test]
 fn a_file_that_holds_nonsense_is_an_error_with_its_name_and_nothing_that_rests_on_it_is_healthy() {
     let mut failures = Vec::new();
+    let tree = host();
     for file in files() {
         for harm in ALL {
-            let tree = host();
-            harm.inflict(&file.path(&tree));
-            let sample = look(&tree, file.component());
+            let sample = harm.during(&file.path(&tree), || look(&tree, file.component()));
             let outcome = outcome(&sample.facts, file.fact);
             let known = file.known.contains(&harm);
             let sound = match &outcome {
@@ -419,6 +434,26 @@ fn an_agent_that_cannot_read_what_a_function_is_says_so_and_watches_the_others()
     });
     whole.unwrap();
     agent.stop().unwrap();
+}
+
+#[test]
+fn an_agent_starts_whatever_the_host_says_of_its_boot() {
+    for harm in ALL {
+        let tree = host();
+        let proc = tree.root().join("proc");
+        fs::create_dir_all(proc.join("sys/kernel/random")).unwrap();
+        for name in ["uptime", "sys/kernel/random/boot_id"] {
+            fs::write(proc.join(name), "").unwrap();
+            harm.inflict(&proc.join(name));
+        }
+        let agent = Agent::builder(tree.root())
+            .interval(Duration::from_millis(50))
+            .start()
+            .unwrap();
+        let looked = agent.wait_until(Duration::from_secs(30), |status| status.agent.rounds > 1);
+        assert_eq!(looked.unwrap().components.len(), 2, "{harm:?}");
+        agent.stop().unwrap();
+    }
 }
 
 /// Counters that begin anew, or that are at the end of what they can count.

@@ -302,6 +302,32 @@ fn a_damaged_file_is_set_aside_and_that_is_told() {
 }
 
 #[test]
+fn a_file_that_somebody_else_has_locked_is_written_when_he_lets_go() {
+    let bench = Bench::new();
+    let agent = bench.start();
+    wait_for(&agent, NIC, "presence", HealthState::Healthy);
+    let other = rusqlite::Connection::open(store::file(bench.state.path())).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let reason = "while somebody looks into the file".to_owned();
+    let component = NIC.to_owned();
+    bench.order(&Order::Hold {
+        component,
+        reason,
+        seconds: None,
+    });
+    let unwritable = agent.wait_until(SOON, |status| !status.store.as_ref().unwrap().writable);
+    let status = unwritable.unwrap();
+    assert_eq!(status.component(NIC).unwrap().admission.answer, Admit::Hold);
+    assert!(status.store.unwrap().reason.unwrap().contains("locked"));
+    other.execute_batch("ROLLBACK").unwrap();
+    let written = agent.wait_until(SOON, |status| status.store.as_ref().unwrap().writable);
+    written.unwrap();
+    agent.stop().unwrap();
+    let orders: Vec<_> = bench.events().iter().filter_map(Event::order).collect();
+    assert_eq!(orders.len(), 1, "{orders:#?}");
+}
+
+#[test]
 fn an_agent_that_has_nowhere_to_write_runs_from_memory_and_says_so() {
     let bench = Bench::new();
     let taken = bench.state.path().join("taken");
