@@ -25,7 +25,8 @@ fn agent_on_a_small_disk(host: &SimHost) -> Option<Running> {
     }
     let state = host.root.join("var/lib/auk");
     fs::create_dir_all(&state).unwrap();
-    let script = r#"mount -t tmpfs -o size=1m none "$1" && exec "$2" agent --root "$3""#;
+    let script =
+        r#"mount -t tmpfs -o size=1m none "$1" && exec "$2" agent --interval 100 --root "$3""#;
     let mut command = Command::new("unshare");
     command
         .args(["-rm", "sh", "-c", script, "sh"])
