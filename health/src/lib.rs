@@ -2,7 +2,7 @@
 //!
 //! [`probe`] reads files and makes [`facts`] of them; [`check`] holds the rules, one a file; the
 //! [`Engine`] makes [`verdict`]s of both and is pure: facts and time in, verdicts out. [`Agent`]
-//! is the loop around them, with its [`output`]; [`client`] asks a running agent.
+//! is the loop around them, with its [`store`] and its [`output`]; [`client`] asks a running agent.
 //!
 //! ```no_run
 //! use std::time::Duration;
