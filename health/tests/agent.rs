@@ -358,6 +358,23 @@ fn a_wait_ends_at_its_deadline() {
     agent.stop().unwrap();
 }
 
+#[test]
+fn a_look_asks_for_few_dwords_of_config_space_and_they_are_counted() {
+    let tree = Tree::new();
+    let agent = start(&tree);
+    let after = |rounds| {
+        let status = agent.wait_until(SOON, |status| status.agent.rounds >= rounds);
+        let agent = status.unwrap().agent;
+        (agent.config_dwords, agent.rounds)
+    };
+    let (early, first) = after(3);
+    let (late, last) = after(first + 10);
+    agent.stop().unwrap();
+    let each = (late - early) / (last - first);
+    // The chip's vital signs, and the NIC's vendor and device.
+    assert!((16..=20).contains(&each), "{each}");
+}
+
 /// What a scrape gets that likes a format.
 fn scrape(tree: &Tree, accept: &str) -> String {
     let mut stream = UnixStream::connect(socket_path(tree.root())).unwrap();
