@@ -23,7 +23,7 @@ use auk_health::probe::discover::{discover, is_bdf};
 use auk_health::probe::link::{parse_speed, parse_width};
 use auk_health::probe::target::{Sample, Target};
 use auk_health::probe::vitals::{VitalsProbe, serial_number};
-use auk_health::probe::{ProbeError, aer, link, port};
+use auk_health::probe::{ProbeError, aer, port};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tree::{CHIP, NIC, Tree, VITALS_AT, signs};
@@ -246,12 +246,26 @@ fn a_fast_card_in_a_slow_slot_is_measured_by_the_slot() {
         .to_owned();
     fs::write(port.join("max_link_speed"), "16.0 GT/s PCIe\n").unwrap();
     fs::write(port.join("max_link_width"), "4\n").unwrap();
-    let port = Directory::open(&port).unwrap();
-    let max = link::read(&directory(&tree, CHIP), Some(&port))
-        .unwrap()
-        .max
-        .unwrap();
-    assert_eq!((max.megatransfers, max.width), (16_000, 4));
+    let max = || {
+        let chip = discover(tree.root()).unwrap().remove(0);
+        let facts = Target::new(tree.root(), chip).look(Class::Slow).facts;
+        let max = facts.link.unwrap().unwrap().max.unwrap();
+        (max.megatransfers, max.width)
+    };
+    assert_eq!(
+        max(),
+        (16_000, 4),
+        "also where the port does not say how it is now"
+    );
+    for (file, text) in [
+        ("current_link_speed", "16.0 GT/s PCIe\n"),
+        ("current_link_width", "4\n"),
+    ] {
+        fs::write(port.join(file), text).unwrap();
+    }
+    assert_eq!(max(), (16_000, 4));
+    fs::write(port.join("max_link_width"), "16\n").unwrap();
+    assert_eq!(max(), (16_000, 8));
 }
 
 #[test]

@@ -1,29 +1,39 @@
 //! The PCIe link: `current_link_speed`, `current_link_width` and their `max_` twins.
 
+use super::ProbeError;
 use super::directory::Directory;
-use super::{ProbeError, text};
 use crate::facts::{Link, LinkRate};
 
-/// Reads a function's link. What it could be is bounded by the port above, so that a fast card in
-/// a slow slot is not held against the card.
+/// Reads the link of a function or a port, as that one alone has it.
 ///
 /// # Errors
 /// When a file is missing or holds what no kernel writes.
-pub fn read(function: &Directory, upstream: Option<&Directory>) -> Result<Link, ProbeError> {
+pub fn read(function: &Directory) -> Result<Link, ProbeError> {
     let current = rate(function, "current_link_speed", "current_link_width")?;
-    let own = rate(function, "max_link_speed", "max_link_width")?;
-    let port = match upstream {
-        Some(port) => text::optional(rate(port, "max_link_speed", "max_link_width"))?.flatten(),
-        None => None,
-    };
-    let max = match (own, port) {
+    let max = most(function)?;
+    Ok(Link { current, max })
+}
+
+/// What a function or a port could do; `None` when it does not know.
+///
+/// # Errors
+/// As [`read`].
+pub fn most(function: &Directory) -> Result<Option<LinkRate>, ProbeError> {
+    rate(function, "max_link_speed", "max_link_width")
+}
+
+/// A function's link, bounded by what the port above could do, so that a fast card in a slow slot is not held against
+/// the card.
+#[must_use]
+pub fn bounded(link: Link, port: Option<LinkRate>) -> Link {
+    let max = match (link.max, port) {
         (Some(own), Some(port)) => Some(LinkRate {
             megatransfers: own.megatransfers.min(port.megatransfers),
             width: own.width.min(port.width),
         }),
         (own, _) => own,
     };
-    Ok(Link { current, max })
+    Link { max, ..link }
 }
 
 fn rate(function: &Directory, speed: &str, width: &str) -> Result<Option<LinkRate>, ProbeError> {

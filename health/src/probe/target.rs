@@ -308,8 +308,16 @@ impl Target {
             return facts;
         }
         let above = self.above.as_ref();
-        facts.link = Some(link::read(function, above));
-        facts.link_above = Some(above.map(|port| link::read(port, None)).transpose());
+        let port = above.map(link::read).transpose();
+        let bound = match (&port, above) {
+            (Ok(port), _) => Ok(port.and_then(|port| port.max)),
+            // It may still say what it could do, and need not.
+            (Err(_), Some(port)) => text::optional(link::most(port)).map(Option::flatten),
+            (Err(_), None) => Ok(None),
+        };
+        let own = link::read(function);
+        facts.link = Some(own.and_then(|link| Ok(link::bounded(link, bound?))));
+        facts.link_above = Some(port);
         facts.aer = Some(aer::read(function));
         facts.aer_above = Some(above.map_or(Ok(None), aer::read));
         facts.driver = Some(attributes::driver(function));
