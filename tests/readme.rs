@@ -23,15 +23,23 @@ fn the_first_program_is_the_one_that_is_compiled() {
 
 #[test]
 fn the_first_program_computes_on_a_simulated_chip() {
-    let host = SimHost::start(1, 0);
-    let mut program = Command::new(env!("CARGO"));
-    program.args(["run", "--quiet", "--example", "first_program"]);
-    // With the profile of the tests, it is built already.
+    // Of the whole workspace, as the tests are as a rule: then it is built already, with the same features.
+    let mut build = Command::new(env!("CARGO"));
+    build.args([
+        "build",
+        "--quiet",
+        "--workspace",
+        "--example",
+        "first_program",
+    ]);
     if !cfg!(debug_assertions) {
-        program.arg("--release");
+        build.arg("--release");
     }
+    assert!(build.status().unwrap().success());
+    let host = SimHost::start(1, 0);
+    let built = Path::new(env!("CARGO_BIN_EXE_auk")).with_file_name("examples/first_program");
+    let mut program = Command::new(built);
     program
-        .arg("--")
         .arg(&host.root)
         .arg("0000:01:00.0")
         .stdin(Stdio::null());

@@ -15,6 +15,8 @@ const SIGNATURE: &str = "auk-sim-host ";
 const OURS: [&str; 3] = ["sys", "run/auk/sim", "run/auk/lease"];
 /// Directories above those, removed when nothing else is in them.
 const SHARED: [&str; 2] = ["run/auk", "run"];
+/// Auk's directories below a root: where an agent may have been, or still be, and where it is told how to run.
+const AUKS: [&str; 4] = ["run/auk", "var/lib/auk", "etc/auk", "usr/lib/auk"];
 /// How often a marker that vanishes between two looks is looked for again.
 const TRIES: u32 = 10;
 
@@ -35,7 +37,7 @@ impl Claim {
         let fresh = !path.exists();
         // Looked for once more, because another host may be starting here.
         if fresh
-            && let Some(found) = foreign(root)?
+            && let Some(found) = foreign(root, Path::new(""))?
             && !path.exists()
         {
             return Err(HostError::NotEmpty {
@@ -97,18 +99,24 @@ impl Drop for Claim {
     }
 }
 
-/// Something below `root` that is not in Auk's run-time directory, where an agent may have been, or still be.
-fn foreign(root: &Path) -> Result<Option<String>, HostError> {
-    for (directory, ours) in [(root.to_owned(), "run"), (root.join("run"), "auk")] {
-        let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            entries => entries.map_err(HostError::io("read the directory", &directory))?,
+/// Something below `root`, in the directory `below` it, that is not in one of Auk's directories.
+fn foreign(root: &Path, below: &Path) -> Result<Option<String>, HostError> {
+    let directory = root.join(below);
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(HostError::io("read the directory", &directory))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(HostError::io("read the directory", &directory))?;
+        let path = below.join(entry.file_name());
+        let mut auks = AUKS.iter().map(Path::new);
+        let found = match auks.find(|auks| auks.starts_with(&path)) {
+            Some(auks) if auks == path => None,
+            Some(_) => foreign(root, &path)?,
+            None => Some(path.display().to_string()),
         };
-        for entry in entries {
-            let entry = entry.map_err(HostError::io("read the directory", &directory))?;
-            if entry.file_name() != ours {
-                return Ok(Some(entry.file_name().to_string_lossy().into_owned()));
-            }
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)
