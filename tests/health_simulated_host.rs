@@ -8,7 +8,7 @@
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use auk_driver::{Device, OpenOptions};
+use auk_driver::{Command, Device, OpenOptions, QueueOptions};
 use auk_health::client::{fetch_metrics, fetch_status};
 use auk_health::status::Status;
 use auk_health::verdict::{Action, Admit, HealthState, Transition};
@@ -299,6 +299,53 @@ fn a_job_on_the_chip_is_named_and_changes_no_verdict() {
         .try_iter()
         .find(|event| event.to >= HealthState::Degraded);
     assert_eq!(trouble, None);
+    watched.stop();
+}
+
+#[test]
+fn with_a_job_on_the_chip_the_agent_accesses_no_bar() {
+    let watched = Watched::start();
+    let device = watched.open(CHIP);
+    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
+    let semaphore = device.buffer(8).unwrap();
+    let chips = watched.host.chips();
+    let log = || chips[0].chip.connections();
+    let before = log();
+    let [job] = &before[..] else {
+        panic!("one client was expected: {before:?}");
+    };
+    assert!(job.bar_accesses() > 0, "{job:?}");
+
+    // The job waits, so that all that happens now is the agent's doing.
+    let wait = Command::wait(&semaphore, 1, 600_000);
+    queue.submit(&wait).unwrap();
+    let submitted = log();
+    let rounds = watched.agent.status().agent.rounds;
+    let first = watched.agent.status().agent.config_dwords;
+    let status = watched.wait("twenty looks at the chip and who has it", |status| {
+        status.agent.rounds >= rounds + 20 && status.component(CHIP).unwrap().holder.is_some()
+    });
+    assert_eq!(
+        log(),
+        submitted,
+        "the agent was no client, and the job rested"
+    );
+    assert!(status.agent.config_dwords > first, "it looked");
+    assert_eq!(
+        chips[1].chip.connections(),
+        [],
+        "nor on a chip that is free"
+    );
+
+    // While the job works all that is done to BARs is done by its own connection.
+    semaphore.write(0, &1u64.to_le_bytes()).unwrap();
+    let rounds = watched.agent.status().agent.rounds;
+    while watched.agent.status().agent.rounds < rounds + 4 {
+        let ticket = queue.submit(&Command::nop()).unwrap();
+        queue.wait(ticket, SOON).unwrap();
+    }
+    assert_eq!(log().len(), 1, "{:?}", log());
+    drop((queue, semaphore, device));
     watched.stop();
 }
 

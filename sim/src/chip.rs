@@ -11,6 +11,7 @@ use auk_asic::vitals::VitalSigns;
 use auk_asic::{State, bar0, msix};
 use auk_vfio_user::Errno;
 
+use crate::accesses::Connection;
 use crate::device::ChipDevice;
 use crate::engine;
 use crate::gate::Gate;
@@ -191,6 +192,12 @@ impl Chip {
     #[must_use]
     pub fn strict_violations(&self) -> Vec<Violation> {
         self.look(|machine| machine.resources.strict.violations().to_vec())
+    }
+
+    /// The access log: what each client asked for, the last 256 of them, the oldest first.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Connection> {
+        self.look(|machine| machine.accesses.connections())
     }
 
     /// Correctable memory errors happen.

@@ -10,7 +10,7 @@ use auk_asic::{PAGE, telemetry::Telemetry};
 use auk_vfio_user::Errno;
 use auk_vfio_user::model::{DeviceInfo, DmaMap, IrqInfo, IrqSet, MmapArea, RegionInfo, RegionMmap};
 use auk_vfio_user::pci::{BAR0_REGION, CONFIG_REGION, MSIX_IRQ, NUM_IRQS, NUM_REGIONS};
-use auk_vfio_user::server::Device;
+use auk_vfio_user::server::{ClientMemory, Device};
 use zerocopy::IntoBytes;
 
 use crate::chip::Shared;
@@ -64,6 +64,11 @@ impl Device for ChipDevice {
             mmap,
         };
         let shared = &self.shared;
+        if matches!(index, BAR0_REGION | BAR4_REGION) {
+            shared
+                .gate
+                .visit(|machine| machine.accesses.client().bar_mappings += 1);
+        }
         match index {
             BAR0_REGION => {
                 let pages = u64::from(shared.profile.io_queues) + 1;
@@ -98,10 +103,12 @@ impl Device for ChipDevice {
     fn region_read(&mut self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
         self.access(|machine, now| match index {
             CONFIG_REGION => {
+                machine.accesses.client().config_reads += 1;
                 machine.config.read(offset, data);
                 Ok(())
             }
             BAR0_REGION | BAR2_REGION | BAR4_REGION => {
+                machine.accesses.client().bar_reads += 1;
                 if decodes(machine, index, offset) {
                     read_bar(machine, index, offset, data, now);
                 } else {
@@ -116,10 +123,12 @@ impl Device for ChipDevice {
     fn region_write(&mut self, index: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
         self.access(|machine, now| match index {
             CONFIG_REGION => {
+                machine.accesses.client().config_writes += 1;
                 write_config(machine, offset, data, now);
                 Ok(())
             }
             BAR0_REGION | BAR2_REGION | BAR4_REGION => {
+                machine.accesses.client().bar_writes += 1;
                 if decodes(machine, index, offset) {
                     write_bar(machine, index, offset, data, now);
                 }
@@ -159,6 +168,12 @@ impl Device for ChipDevice {
     fn reset(&mut self) -> Result<(), Errno> {
         self.access(|machine, now| machine.function_reset(now));
         Ok(())
+    }
+
+    fn connected(&mut self, _: ClientMemory) {
+        self.shared
+            .gate
+            .visit(|machine| machine.accesses.connected());
     }
 
     fn disconnected(&mut self) {

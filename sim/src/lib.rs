@@ -3,6 +3,7 @@
 //! A [`Chip`] implements `docs/hardware.md` as a vfio-user device. It shares with the driver only
 //! the crate `auk-asic`, so that each checks the other.
 
+mod accesses;
 mod admin;
 mod arming;
 mod chip;
@@ -31,6 +32,7 @@ mod strict;
 mod telemetry;
 mod vitals;
 
+pub use accesses::Connection;
 pub use chip::{Chip, ChipError, InjectError};
 pub use device::ChipDevice;
 pub use profile::{ChipProfile, Link, ProfileError, Timing};

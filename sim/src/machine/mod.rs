@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use auk_asic::event::EventCode;
 use auk_asic::{Fault, State, Status};
 
+use crate::accesses::AccessLog;
 use crate::config_space::ConfigSpace;
 use crate::firmware::Firmware;
 use crate::life::Life;
@@ -38,6 +39,7 @@ pub(crate) struct Machine {
     pub(crate) resources: Resources,
     pub(crate) doorbells: Memfd,
     pub(crate) msix: MsixTable,
+    pub(crate) accesses: AccessLog,
     pub(crate) powered_on: Instant,
     /// Queue 0 is the admin queue.
     queues: Vec<Option<Queue>>,
@@ -78,6 +80,7 @@ impl Machine {
             resources: Resources::new(&profile, memory),
             doorbells,
             msix: MsixTable::default(),
+            accesses: AccessLog::default(),
             powered_on: now,
             queues: (0..queues).map(|_| None).collect(),
             live: Vec::new(),
