@@ -152,6 +152,14 @@ pub(crate) const BOOTS: &[Boot] = &[
         ..PLAIN
     },
     Boot {
+        name: "agent-dead",
+        lines: LTS,
+        modes: GROUP,
+        chips: 2,
+        groups: &["agent_hang"],
+        ..PLAIN
+    },
+    Boot {
         name: "amd-iommu",
         lines: LTS,
         modes: GROUP,

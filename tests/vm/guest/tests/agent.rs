@@ -1,11 +1,13 @@
 //! The health agent on a real kernel's sysfs.
 
-use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use anyhow::{Context, Result, ensure};
 use auk_vm::Fault;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::guest::Guest;
@@ -16,6 +18,16 @@ use crate::tests::aer::{COMPLETION_TIMEOUT, inject};
 pub(crate) const TESTS: &[Test] = &[
     test("it_calls_a_chip_healthy", it_calls_a_chip_healthy).within(120),
     test("it_sees_an_error_of_the_bus", it_sees_an_error_of_the_bus).within(120),
+    test(
+        "by_default_it_sees_an_error_of_the_bus_when_the_kernel_tells_of_it",
+        by_default_it_sees_an_error_of_the_bus_when_the_kernel_tells_of_it,
+    )
+    .within(120),
+    test(
+        "by_default_it_sees_a_removal_and_the_return_at_once",
+        by_default_it_sees_a_removal_and_the_return_at_once,
+    )
+    .within(120),
     test("it_sees_a_narrow_link", it_sees_a_narrow_link).within(120),
     test(
         "it_sees_a_removal_and_the_return",
@@ -29,16 +41,42 @@ pub(crate) const TESTS: &[Test] = &[
     .within(120),
 ];
 
-/// A guest has only just booted, and is not to be let off for that; what is read every ten seconds is read every second.
-const CONFIG: &str = "[agent]\nslow_interval = \"1 s\"\n[judgement]\nboot_grace = \"0 s\"\n";
+/// A guest has only just booted, and is not to be let off for that.
+const DEFAULT: &str = "[judgement]\nboot_grace = \"0 s\"\n";
+/// What is read every ten seconds is read every second.
+const EACH_SECOND: &str = "[agent]\nslow_interval = \"1 s\"\n[judgement]\nboot_grace = \"0 s\"\n";
+/// Half of the ten seconds after which it would have looked anyhow; it aims at two.
+const NOTICED: Duration = Duration::from_secs(5);
 
 /// An agent, until it is dropped.
-struct Agent(Child);
+pub(super) struct Agent(Child);
 
 impl Agent {
+    /// Starts one, which sees the first chip to be healthy.
     fn start(guest: &Guest) -> Result<Self> {
+        Self::start_with(guest, EACH_SECOND)
+    }
+
+    fn start_with(guest: &Guest, config: &str) -> Result<Self> {
+        // What an earlier test did to the chip is not held against it.
+        match fs::remove_dir_all("/var/lib/auk") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let agent = Self::launch(config)?;
+        let chip = &first(guest)?;
+        guest
+            .wait_for("the agent to call the chip healthy", || {
+                Ok(state(guest, chip)? == "healthy")
+            })
+            .with_context(agent_log)?;
+        Ok(agent)
+    }
+
+    /// Starts one and waits for nothing.
+    pub(super) fn launch(config: &str) -> Result<Self> {
         fs::create_dir_all("/etc/auk")?;
-        fs::write("/etc/auk/agent.toml", CONFIG)?;
+        fs::write("/etc/auk/agent.toml", config)?;
         let log = fs::File::create("/run/agent.log")?;
         let agent = Command::new("/bin/auk")
             .arg("agent")
@@ -47,14 +85,15 @@ impl Agent {
             .stderr(log)
             .spawn()
             .context("starting auk agent")?;
-        let agent = Self(agent);
-        let chip = &first(guest)?;
-        guest
-            .wait_for("the agent to call the chip healthy", || {
-                Ok(state(guest, chip)? == "healthy")
-            })
-            .with_context(agent_log)?;
-        Ok(agent)
+        Ok(Self(agent))
+    }
+
+    /// Has it end by itself, and says how long that took.
+    pub(super) fn stop(mut self, guest: &Guest) -> Result<Duration> {
+        let started = Instant::now();
+        kill(Pid::from_raw(self.0.id().try_into()?), Signal::SIGTERM)?;
+        guest.wait_for("the agent to end", || Ok(self.0.try_wait()?.is_some()))?;
+        Ok(started.elapsed())
     }
 }
 
@@ -73,12 +112,12 @@ impl Drop for Agent {
     }
 }
 
-fn agent_log() -> String {
+pub(super) fn agent_log() -> String {
     fs::read_to_string("/run/agent.log").unwrap_or_default()
 }
 
 /// What the agent says of a component; nothing while it does not know it.
-fn component(guest: &Guest, address: &str) -> Result<Value> {
+pub(super) fn component(guest: &Guest, address: &str) -> Result<Value> {
     // It answers with 1 while something is not well.
     let Ok(status) = guest.auk_whatever(&["status", "--json"]) else {
         return Ok(Value::Null);
@@ -91,7 +130,7 @@ fn component(guest: &Guest, address: &str) -> Result<Value> {
         .unwrap_or_default())
 }
 
-fn state(guest: &Guest, address: &str) -> Result<String> {
+pub(super) fn state(guest: &Guest, address: &str) -> Result<String> {
     Ok(component(guest, address)?["state"]
         .as_str()
         .unwrap_or_default()
@@ -99,7 +138,7 @@ fn state(guest: &Guest, address: &str) -> Result<String> {
 }
 
 /// Waits until a check of a component is in a state, and tells how long that took.
-fn see(guest: &Guest, address: &str, check: &str, wanted: &[&str]) -> Result<()> {
+fn see(guest: &Guest, address: &str, check: &str, wanted: &[&str]) -> Result<Duration> {
     let started = Instant::now();
     guest
         .wait_for(&format!("{check} of {address} to be {wanted:?}"), || {
@@ -117,7 +156,7 @@ fn see(guest: &Guest, address: &str, check: &str, wanted: &[&str]) -> Result<()>
         "measured: {check} said so after {:.1} s",
         started.elapsed().as_secs_f64()
     );
-    Ok(())
+    Ok(started.elapsed())
 }
 
 fn it_calls_a_chip_healthy(guest: &Guest) -> Result<()> {
@@ -135,7 +174,28 @@ fn it_sees_an_error_of_the_bus(guest: &Guest) -> Result<()> {
     let _agent = Agent::start(guest)?;
     let chip = &first(guest)?;
     inject(chip, COMPLETION_TIMEOUT, 0)?;
-    see(guest, chip, "aer_uncorrectable", &["degraded", "unhealthy"])
+    see(guest, chip, "aer_uncorrectable", &["degraded", "unhealthy"])?;
+    Ok(())
+}
+
+fn by_default_it_sees_an_error_of_the_bus_when_the_kernel_tells_of_it(guest: &Guest) -> Result<()> {
+    let _agent = Agent::start_with(guest, DEFAULT)?;
+    let chip = &first(guest)?;
+    inject(chip, COMPLETION_TIMEOUT, 0)?;
+    let took = see(guest, chip, "aer_uncorrectable", &["degraded", "unhealthy"])?;
+    ensure!(took < NOTICED, "it took {took:?}");
+    Ok(())
+}
+
+fn by_default_it_sees_a_removal_and_the_return_at_once(guest: &Guest) -> Result<()> {
+    let _agent = Agent::start_with(guest, DEFAULT)?;
+    let chip = first(guest)?;
+    pci::set_attribute(&chip, "remove", "1")?;
+    let gone = see(guest, &chip, "presence", &["unhealthy"]);
+    fs::write("/sys/bus/pci/rescan", "1")?;
+    gone?;
+    see(guest, &chip, "presence", &["healthy"])?;
+    Ok(())
 }
 
 fn it_sees_a_narrow_link(guest: &Guest) -> Result<()> {
@@ -144,7 +204,8 @@ fn it_sees_a_narrow_link(guest: &Guest) -> Result<()> {
     guest.inject(0, Fault::Link { speed: 5, width: 4 })?;
     let seen = see(guest, chip, "link", &["degraded"]);
     guest.inject(0, Fault::Link { speed: 5, width: 8 })?;
-    seen
+    seen?;
+    Ok(())
 }
 
 fn it_sees_a_removal_and_the_return(guest: &Guest) -> Result<()> {
@@ -154,7 +215,8 @@ fn it_sees_a_removal_and_the_return(guest: &Guest) -> Result<()> {
     let gone = see(guest, &chip, "presence", &["unhealthy"]);
     fs::write("/sys/bus/pci/rescan", "1")?;
     gone?;
-    see(guest, &chip, "presence", &["healthy"])
+    see(guest, &chip, "presence", &["healthy"])?;
+    Ok(())
 }
 
 fn it_sees_a_memory_error_while_a_job_has_the_chip(guest: &Guest) -> Result<()> {

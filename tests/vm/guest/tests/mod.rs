@@ -2,6 +2,7 @@
 
 mod aer;
 mod agent;
+mod agent_hang;
 mod bind;
 mod chip;
 mod chip_death;
@@ -32,6 +33,7 @@ use crate::registry::Test;
 pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("aer", aer::TESTS),
     ("agent", agent::TESTS),
+    ("agent_hang", agent_hang::TESTS),
     ("bind", bind::TESTS),
     ("chip", chip::TESTS),
     ("chip_death", chip_death::TESTS),
