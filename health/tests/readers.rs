@@ -174,19 +174,19 @@ fn readers_that_hang_are_bounded_in_number_and_what_nobody_can_read_any_more_say
     let agent = with_threads(tree.root()).start().unwrap();
     let files = hang_nics(&tree, &agent, &nics);
     let rounds = agent.status().agent.rounds;
-    let status = wait(&agent, "ten more rounds", |status| {
-        status.agent.rounds >= rounds + 10
+    // On a busy machine it takes a while until all readers hang.
+    let status = wait(&agent, "ten more rounds, and no reader left", |status| {
+        let says_so = |bdf: &String| {
+            let presence = status.component(bdf).unwrap().verdict("presence").unwrap();
+            presence.reason.contains("no reader is left")
+        };
+        status.agent.rounds >= rounds + 10 && nics.iter().any(says_so)
     });
     assert!(
         status.agent.readers.held <= 33,
         "{:?}",
         status.agent.readers
     );
-    let says_so = |bdf: &String| {
-        let presence = status.component(bdf).unwrap().verdict("presence").unwrap();
-        presence.reason.contains("no reader is left")
-    };
-    assert!(nics.iter().any(says_so));
     for file in &files {
         let_go(file);
         fs::remove_file(file).unwrap();
