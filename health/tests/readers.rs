@@ -11,13 +11,14 @@ mod reading;
 #[path = "support/tree.rs"]
 mod tree;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use auk_health::verdict::{Admit, HealthState};
-use auk_health::{Agent, AgentHandle, Builder, ReaderCommand, run_reader};
+use auk_health::{Agent, AgentHandle, Builder, ReaderCommand, Status, run_reader};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -38,6 +39,22 @@ fn builder(root: &Path) -> Builder {
     fast(with_processes(root))
 }
 
+/// Its readers take longer to start than a look may take.
+fn with_slow_processes(root: &Path) -> Builder {
+    let this = std::env::current_exe().unwrap();
+    let arguments = [
+        OsStr::new("-c"),
+        OsStr::new("sleep 0.8; exec \"$0\" \"$@\""),
+        this.as_os_str(),
+        OsStr::new("reader_process"),
+        OsStr::new("--exact"),
+        OsStr::new("--ignored"),
+        OsStr::new("--test-threads=1"),
+        root.as_os_str(),
+    ];
+    Agent::builder(root).reader_command(ReaderCommand::new("/bin/sh", arguments))
+}
+
 fn with_threads(root: &Path) -> Builder {
     fast(Agent::builder(root))
 }
@@ -56,13 +73,20 @@ fn hang(path: &Path) {
 
 /// Lets those go that hang in a file.
 fn let_go(path: &Path) {
-    drop(
-        fs::File::options()
-            .read(true)
-            .write(true)
-            .open(path)
-            .unwrap(),
-    );
+    drop(opened(path));
+}
+
+/// Lets those go that hang in a file, and nobody hangs in it again: by then it is another file.
+fn heal(path: &Path, text: &str) {
+    let hanging = opened(path);
+    fs::remove_file(path).unwrap();
+    fs::write(path, text).unwrap();
+    drop(hanging);
+}
+
+fn opened(path: &Path) -> fs::File {
+    let mut options = fs::File::options();
+    options.read(true).write(true).open(path).unwrap()
 }
 
 /// A host with more NICs than the one of the tree.
@@ -115,9 +139,7 @@ fn a_read_that_never_ends_makes_its_component_unobservable_and_keeps_the_cadence
     );
     assert_eq!(status.agent.readers.held, 1);
 
-    let_go(&file);
-    fs::remove_file(&file).unwrap();
-    fs::write(&file, "D0\n").unwrap();
+    heal(&file, "D0\n");
     let status = wait_for(&agent, NIC, HealthState::Healthy);
     assert_eq!(status.agent.readers.held, 0);
     agent.stop().unwrap();
@@ -168,29 +190,43 @@ fn a_dozen_reads_that_hang_hold_a_dozen_readers_and_the_rest_is_read_as_before()
 }
 
 #[test]
+fn readers_that_take_long_to_start_are_not_taken_for_held_by_what_another_hangs_in() {
+    let tree = Tree::new();
+    let nics = with_nics(&tree, 3);
+    let agent = fast(with_slow_processes(tree.root())).start().unwrap();
+    hang_nics(&tree, &agent, &nics);
+    wait(&agent, "three held, and the others seen", |status| {
+        let seen = |bdf| {
+            status
+                .component(bdf)
+                .is_some_and(|seen| seen.sample_age_ms < Some(2_000))
+        };
+        status.agent.readers.held == 3 && seen(CHIP) && seen(NIC)
+    });
+    agent.stop().unwrap();
+}
+
+#[test]
 fn readers_that_hang_are_bounded_in_number_and_what_nobody_can_read_any_more_says_so() {
     let tree = Tree::new();
     let nics = with_nics(&tree, 40);
     let agent = with_threads(tree.root()).start().unwrap();
     let files = hang_nics(&tree, &agent, &nics);
-    let rounds = agent.status().agent.rounds;
-    // On a busy machine it takes a while until all readers hang.
-    let status = wait(&agent, "ten more rounds, and no reader left", |status| {
-        let says_so = |bdf: &String| {
-            let presence = status.component(bdf).unwrap().verdict("presence").unwrap();
-            presence.reason.contains("no reader is left")
-        };
-        status.agent.rounds >= rounds + 10 && nics.iter().any(says_so)
+    let says_so = |status: &Status, bdf: &String| {
+        let component = status.component(bdf);
+        let presence = component.and_then(|component| component.verdict("presence"));
+        presence.is_some_and(|presence| presence.reason.contains("no reader is left"))
+    };
+    wait(&agent, "what cannot be read says so", |status| {
+        assert!(
+            status.agent.readers.held <= 32,
+            "{:?}",
+            status.agent.readers
+        );
+        nics.iter().any(|bdf| says_so(status, bdf))
     });
-    assert!(
-        status.agent.readers.held <= 33,
-        "{:?}",
-        status.agent.readers
-    );
     for file in &files {
-        let_go(file);
-        fs::remove_file(file).unwrap();
-        fs::write(file, "D0\n").unwrap();
+        heal(file, "D0\n");
     }
     wait(&agent, "all readers are free", |status| {
         status.agent.readers.held == 0

@@ -143,8 +143,6 @@ struct Reader {
     /// The number of the last list that came from it, and the parts of one that is on its way.
     list: u64,
     parts: Vec<Found>,
-    /// The round that it was asked in last.
-    asked: u64,
     /// Jobs of this round were given to others, so it is of no use after the one it is at.
     leaves: bool,
 }
@@ -331,10 +329,6 @@ impl Pool {
             .position(|reader| reader.members.contains(&key) && !reader.leaves);
         if let Some(index) = own {
             let reader = &self.readers[index];
-            if !reader.ready && reader.asked != self.round {
-                // It has not begun with what it was asked before.
-                return Err(self.late());
-            }
             if reader.apart.is_some() || apart.is_none() || !self.may_read_apart() {
                 return Ok(index);
             }
@@ -363,7 +357,8 @@ impl Pool {
     }
 
     fn start(&mut self, key: Key, apart: Option<Key>) -> Result<usize, ProbeError> {
-        if self.held.count() >= MOST_HELD {
+        // Each that serves may be the next to hang.
+        if self.held.count() + self.readers.len() >= MOST_HELD {
             return Err(self.none_left());
         }
         let life = Life::start(self.command.as_ref(), &self.root).map_err(|error| {
@@ -385,7 +380,6 @@ impl Pool {
             progress: now,
             list: 0,
             parts: Vec::new(),
-            asked: self.round,
             leaves: false,
         });
         Ok(self.readers.len() - 1)
@@ -463,13 +457,26 @@ impl Pool {
 
 impl Reader {
     fn ask(&mut self, round: u64, jobs: Vec<Job>) -> io::Result<()> {
-        self.asked = round;
         if self.pending.is_empty() {
             self.progress = Instant::now();
         }
+        // The list is made first, whatever its place among the jobs.
+        let (mut jobs, others): (Vec<_>, _) =
+            jobs.into_iter().partition(|job| matches!(job, Job::List));
+        jobs.extend(others);
+        self.pending.extend(jobs.iter().cloned());
+        // One that starts is told what is asked when it has begun to serve. Else it would be at a job of an earlier round by
+        // then, and what holds it there would be taken for what it was asked last.
+        match self.ready {
+            true => self.send(round, &jobs),
+            false => Ok(()),
+        }
+    }
+
+    fn send(&mut self, round: u64, jobs: &[Job]) -> io::Result<()> {
         let mut list = None;
         let mut looks = Vec::new();
-        for job in &jobs {
+        for job in jobs {
             match job {
                 Job::List => list = Some(self.list),
                 Job::Look { id, class, found } => looks.push(Look {
@@ -479,16 +486,22 @@ impl Reader {
                 }),
             }
         }
-        // The list is made first, whatever its place among the jobs.
-        let (lists, others): (Vec<_>, _) =
-            jobs.into_iter().partition(|job| matches!(job, Job::List));
-        self.pending.extend(lists.into_iter().chain(others));
         self.life.ask(&Request::Read {
             round,
             list,
             looks,
             forget: std::mem::take(&mut self.forget),
         })
+    }
+
+    /// It serves from now on.
+    fn begin(&mut self, round: u64) -> io::Result<()> {
+        self.ready = true;
+        let jobs: Vec<Job> = self.pending.iter().cloned().collect();
+        match jobs.is_empty() {
+            true => Ok(()),
+            false => self.send(round, &jobs),
+        }
     }
 
     fn drop_member(&mut self, key: Key) {
@@ -511,7 +524,7 @@ impl Reader {
         while let Some(answer) = self.life.answer(buffer)? {
             self.progress = now;
             match answer {
-                Answer::Ready { version: VERSION } => self.ready = true,
+                Answer::Ready { version: VERSION } => self.begin(round)?,
                 Answer::Ready { version } => {
                     let text = format!("a reader of version {version}, expected {VERSION}");
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
