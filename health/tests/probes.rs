@@ -269,6 +269,26 @@ fn a_fast_card_in_a_slow_slot_is_measured_by_the_slot() {
 }
 
 #[test]
+fn a_power_state_is_read_anew_in_each_look_however_its_file_changes() {
+    let tree = Tree::new();
+    let chip = discover(tree.root()).unwrap().remove(0);
+    let mut target = Target::new(tree.root(), chip);
+    let file = tree.device(CHIP).join("power_state");
+    let mut state = || target.look(Class::Fast).facts.power_state.unwrap();
+    assert_eq!(state(), Ok(PowerState::D0));
+    fs::write(&file, "D3hot\n").unwrap();
+    assert_eq!(state(), Ok(PowerState::Asleep));
+    let other = tree.device(CHIP).join("next");
+    fs::write(&other, "D0\n").unwrap();
+    fs::rename(other, &file).unwrap();
+    assert_eq!(state(), Ok(PowerState::D0));
+    fs::remove_file(&file).unwrap();
+    assert!(state().is_err_and(|error| error.is_not_found()));
+    fs::write(&file, "unknown\n").unwrap();
+    assert_eq!(state(), Ok(PowerState::Unknown));
+}
+
+#[test]
 fn speeds_are_as_the_kernel_writes_them() {
     assert_eq!(parse_speed("2.5 GT/s PCIe"), Some(Some(2500)));
     assert_eq!(parse_speed("64.0 GT/s PCIe"), Some(Some(64_000)));

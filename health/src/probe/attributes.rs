@@ -12,14 +12,25 @@ use crate::facts::PowerState;
 /// # Errors
 /// When it cannot be read or holds what no kernel writes.
 pub fn power_state(function: &Directory) -> Result<PowerState, ProbeError> {
-    let contents = function.text("power_state")?;
-    match contents.as_str() {
+    let contents = function.text(POWER_STATE)?;
+    parse_power_state(function, &contents)
+}
+
+/// Name of the file that [`power_state`] reads.
+pub(super) const POWER_STATE: &str = "power_state";
+
+/// The power state by the contents of its file.
+pub(super) fn parse_power_state(
+    function: &Directory,
+    contents: &str,
+) -> Result<PowerState, ProbeError> {
+    match contents {
         "D0" => Ok(PowerState::D0),
         "D1" | "D2" | "D3hot" | "D3cold" => Ok(PowerState::Asleep),
         "unknown" | "error" => Ok(PowerState::Unknown),
         _ => Err(function.malformed(
-            "power_state",
-            &contents,
+            POWER_STATE,
+            contents,
             "D0, D1, D2, D3hot, D3cold or unknown",
         )),
     }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod directory;
 pub mod discover;
 mod error;
+mod kept;
 pub(crate) mod lease;
 pub mod link;
 pub mod port;

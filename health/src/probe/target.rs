@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::attributes::{POWER_STATE, parse_power_state};
 use super::config::ConfigSpace;
 use super::directory::Directory;
 use super::discover::{self, Found};
+use super::kept::Kept;
 use super::lease::Locks;
 use super::vitals::{VitalsProbe, serial_number};
 use super::{ProbeError, aer, attributes, link, port, ports, text};
@@ -55,6 +57,7 @@ pub struct Target {
     /// The list of the host's devices.
     list: Option<Directory>,
     directory: Option<Directory>,
+    power_state: Kept,
     config: Option<ConfigSpace>,
     /// Dwords of it that were told already, and those of the last look.
     told: u32,
@@ -84,6 +87,7 @@ impl Target {
             interface,
             list: None,
             directory: None,
+            power_state: Kept::default(),
             config: None,
             told: 0,
             dwords: 0,
@@ -124,13 +128,15 @@ impl Target {
             self.vitals = VitalsProbe::default();
         }
         let identity = self.identify(here, class);
+        let mut power_state = std::mem::take(&mut self.power_state);
         let mut facts = match &self.directory {
-            Some(directory) => self.attributes(directory, class),
+            Some(directory) => self.attributes(directory, class, &mut power_state),
             None => {
                 let kinds = FactKind::read_by(class, self.found.kind);
                 Facts::blind(Moment::default(), &kinds, &self.gone())
             }
         };
+        self.power_state = power_state;
         if self.found.kind == Kind::Accelerator {
             facts.vitals = Some(match &presence {
                 Ok(Presence::Present) => self.vitals(),
@@ -235,6 +241,7 @@ impl Target {
     /// Lets go of everything that belongs to the device that was here.
     fn close(&mut self) {
         self.list = None;
+        self.power_state = Kept::default();
         self.directory = None;
         self.config = None;
         self.told = 0;
@@ -301,9 +308,12 @@ impl Target {
     }
 
     /// What the kernel keeps in files of text.
-    fn attributes(&self, function: &Directory, class: Class) -> Facts {
+    fn attributes(&self, function: &Directory, class: Class, power_state: &mut Kept) -> Facts {
         let mut facts = Facts::none(Moment::default());
-        facts.power_state = Some(attributes::power_state(function));
+        let plain = self.config.as_ref().is_none_or(ConfigSpace::is_plain);
+        let contents = power_state.text(function, POWER_STATE, plain);
+        facts.power_state =
+            Some(contents.and_then(|contents| parse_power_state(function, &contents)));
         if class < Class::Slow {
             return facts;
         }

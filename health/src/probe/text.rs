@@ -1,7 +1,8 @@
 //! Small text files, as sysfs has them.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -21,6 +22,11 @@ pub(crate) fn read(path: &Path) -> Result<String, ProbeError> {
 
 /// As [`read`], of an open file; the path is asked for when there is an error to tell.
 pub(crate) fn read_from(file: File, path: impl Fn() -> PathBuf) -> Result<String, ProbeError> {
+    read_at_start(&file, path)
+}
+
+/// As [`read_from`], of a file that stays open and may have been read before.
+pub(crate) fn read_at_start(file: &File, path: impl Fn() -> PathBuf) -> Result<String, ProbeError> {
     let mut buffer = [0; LIMIT + 1];
     let bytes = fill(file, &mut buffer).map_err(|error| ProbeError::io(&path(), &error))?;
     if bytes.len() > LIMIT {
@@ -42,9 +48,9 @@ pub(crate) fn read_from(file: File, path: impl Fn() -> PathBuf) -> Result<String
 
 /// Reads to the end of the file or of the buffer: on the stack, as a look reads many of these. An attribute of sysfs is
 /// made whole at the first read, and comes whole; so does a plain file. To ask for what comes after would be half of all reads.
-fn fill(mut file: File, buffer: &mut [u8]) -> io::Result<&[u8]> {
+fn fill<'a>(file: &File, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
     loop {
-        match file.read(buffer) {
+        match file.read_at(buffer, 0) {
             Ok(read) => return Ok(&buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
