@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use auk_asic::State;
 use auk_asic::config::SIZE;
 use auk_asic::vitals::{BODY, VitalSigns};
-use auk_health::facts::{Class, Kind, Presence};
+use auk_health::facts::{Class, Kind, PowerState, Presence};
 use auk_health::probe::config::ConfigSpace;
 use auk_health::probe::directory::Directory;
 use auk_health::probe::discover::{discover, is_bdf};
