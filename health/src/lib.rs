@@ -51,6 +51,8 @@ pub use check::{Settings, clears};
 pub use config::Config;
 pub use engine::{Engine, Missing, RestoreError, Saved, rules};
 pub use error::{AgentError, WaitError};
+#[cfg(fuzzing)]
+pub use reader::fuzz_reader_wire;
 pub use reader::{ReaderCommand, run_process as run_reader};
 pub use status::Status;
 pub use store::StoreError;

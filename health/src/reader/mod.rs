@@ -16,3 +16,5 @@ mod wire;
 pub use command::ReaderCommand;
 pub(crate) use pool::{Done, Job, Pool};
 pub use serve::run_process;
+#[cfg(fuzzing)]
+pub use wire::fuzz_reader_wire;

@@ -152,6 +152,21 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     }
 }
 
+/// Takes some bytes for a message of either end, for the fuzz target of that name.
+#[cfg(fuzzing)]
+#[allow(clippy::expect_used, reason = "what was understood must be sent")]
+pub fn fuzz_reader_wire(bytes: &[u8]) {
+    fn both_ways<T: DeserializeOwned + Serialize + PartialEq>(bytes: &[u8]) {
+        if let Ok(message) = decode::<T>(bytes) {
+            let again = encode(&message).expect("encoding a message that was decoded");
+            let again = decode::<T>(&again).expect("decoding a message that was encoded");
+            assert!(again == message);
+        }
+    }
+    both_ways::<Request>(bytes);
+    both_ways::<Answer>(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
