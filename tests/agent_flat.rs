@@ -51,7 +51,7 @@ fn memory_and_descriptors_are_flat() {
         (status["components"].as_array()?.len() == 12).then_some(())
     });
     let trouble = |round: u32| {
-        let lanes = if round % 2 == 0 { "4" } else { "8" };
+        let lanes = if round.is_multiple_of(2) { "4" } else { "8" };
         for fault in [
             &["ecc-ce", "--count", "3", "0000:02:00.0"][..],
             &["link-width", "--lanes", lanes, "0000:03:00.0"],

@@ -22,6 +22,17 @@ fn the_first_program_is_the_one_that_is_compiled() {
 }
 
 #[test]
+fn the_check_that_the_operators_guide_shows_is_whole_and_short() {
+    let check = include_str!("../health/src/check/self_test.rs");
+    let guide = include_str!("../docs/health.md");
+    assert!(
+        guide.contains(&format!("```rust,ignore\n{check}```")),
+        "docs/health.md and health/src/check/self_test.rs differ"
+    );
+    assert!(check.lines().count() < 60);
+}
+
+#[test]
 fn the_first_program_computes_on_a_simulated_chip() {
     // Of the whole workspace, as the tests are as a rule: then it is built already, with the same features.
     let mut build = Command::new(env!("CARGO"));

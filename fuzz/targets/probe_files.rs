@@ -6,12 +6,17 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use auk_asic::State;
+use auk_asic::config::extended;
+use auk_asic::ident::VENDOR;
+use auk_asic::vitals::{BODY, DVSEC_ID, DVSEC_REVISION, DVSEC_SIZE, VitalSigns};
 use auk_health::facts::Class;
 use auk_health::probe::discover::discover;
 use auk_health::probe::target::Target;
 use auk_health::{Engine, Settings};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
+use zerocopy::IntoBytes;
 
 const CHIP: &str = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0";
 const NIC: &str = "sys/devices/pci0000:00/0000:00:02.0/0000:02:00.0";
@@ -98,10 +103,22 @@ fn config(vendor: u32) -> Vec<u8> {
     let mut config = vec![0; 4096];
     let mut put = |at: usize, word: u32| config[at..at + 4].copy_from_slice(&word.to_le_bytes());
     put(0, vendor);
-    put(0x100, 0x0003 | 1 << 16 | 0x200 << 20);
-    put(0x200, 0x0023 | 1 << 16);
-    put(0x204, 0x1AE5 | 1 << 16 | 0x040 << 20);
-    put(0x208, 0xA1);
+    put(0x100, u32::from(extended::DSN) | 1 << 16 | 0x200 << 20);
+    put(0x200, u32::from(extended::DVSEC) | 1 << 16);
+    let length = u32::from(DVSEC_SIZE) << 20 | u32::from(DVSEC_REVISION) << 16;
+    put(0x204, u32::from(VENDOR) | length);
+    put(0x208, u32::from(DVSEC_ID));
+    let signs = VitalSigns {
+        sequence: 4,
+        state: State::Running.code(),
+        generation: 1,
+        heartbeat: 77,
+        throttle_point: 950,
+        shutdown_point: 1050,
+        ..VitalSigns::default()
+    };
+    let body = 0x200 + usize::from(BODY);
+    config[body..body + VitalSigns::SIZE].copy_from_slice(signs.as_bytes());
     config
 }
 
