@@ -127,6 +127,16 @@ pub(crate) enum Command {
     Completions(cmd::completions::Args),
 }
 
+impl Command {
+    /// The target of log lines on what the command tells in its own words.
+    pub(crate) const fn tells(&self) -> Option<&'static str> {
+        match self {
+            Self::Demo(_) => Some("auk_health::agent::tell"),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,14 +19,16 @@ const JOURNAL: &str = "JOURNAL_STREAM";
 /// What fields' names begin with in the journal: `AUK_COMPONENT`.
 const PREFIX: &str = "AUK";
 
-/// Starts logging: warnings, or more with each `-v`; into the journal one step more.
-pub(crate) fn start(verbose: u8) {
+/// Starts logging: warnings, or more with each `-v`; into the journal one step more. What a command tells in its own
+/// words is logged when more is wanted.
+pub(crate) fn start(verbose: u8, told: Option<&str>) {
     let journal = journal();
-    let level = match verbose.saturating_add(u8::from(journal.is_some())) {
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
-        _ => "trace",
+    let level = match (verbose.saturating_add(u8::from(journal.is_some())), told) {
+        (0, None) => "warn".to_owned(),
+        (0, Some(target)) => format!("warn,{target}=off"),
+        (1, _) => "info".to_owned(),
+        (2, _) => "debug".to_owned(),
+        _ => "trace".to_owned(),
     };
     let filter = match std::env::var(FILTER).ok().map(EnvFilter::try_new) {
         Some(Ok(filter)) => filter,

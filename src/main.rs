@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         return auk_health::run_reader();
     }
     let cli = cli::Cli::parse();
-    logging::start(cli.verbose);
+    logging::start(cli.verbose, cli.command.tells());
     if let Err(error) = auk_driver::install_sigbus_handler() {
         tracing::warn!(%error, "a chip that is unplugged while it is used will end this process");
     }

@@ -25,6 +25,7 @@ fn it_ends_in_0_with_every_claim_held_and_nothing_left_behind() {
     let outcome = run(&mut demo(directory.path(), &["--json"]));
     let summary = outcome.json();
     assert_eq!(outcome.code, Some(0), "{summary}");
+    assert!(!outcome.stderr.contains("WARN"), "{}", outcome.stderr);
     assert_eq!(summary["images"], 1797);
     assert_eq!(summary["mismatches"], 0);
     assert!(summary["accuracy"].as_f64().unwrap() >= 0.95, "{summary}");
