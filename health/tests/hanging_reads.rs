@@ -2,7 +2,7 @@
 //! agent stops and starts meanwhile.
 //!
 //! Cadence is compared with that of an agent beside it on which nothing hangs, as the machine may be busy. With
-//! `AUK_LONG=1` intervals are the default ones and the runs longer.
+//! `AUK_LONG=1` the runs are longer.
 
 #![allow(
     clippy::unwrap_used,
@@ -43,7 +43,7 @@ fn reader_process() {
     let _ = run_reader();
 }
 
-/// How often is looked, how long a look may take, and looks in a run.
+/// How often is looked and how long a look may take, as by default; and looks in a run.
 struct Pace {
     interval: Duration,
     deadline: Duration,
@@ -53,11 +53,10 @@ struct Pace {
 impl Pace {
     fn new() -> Self {
         let long = std::env::var("AUK_LONG").is_ok_and(|long| long == "1");
-        let (interval, rounds) = if long { (1000, 120) } else { (500, 30) };
         Self {
-            interval: Duration::from_millis(interval),
-            deadline: Duration::from_millis(interval / 2),
-            rounds,
+            interval: Duration::from_secs(1),
+            deadline: Duration::from_millis(500),
+            rounds: if long { 120 } else { 20 },
         }
     }
 
