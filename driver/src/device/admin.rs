@@ -10,7 +10,7 @@ use auk_asic::event::{Event, EventResult};
 
 use super::events::ChipEvent;
 use super::inner::{Inner, Life};
-use super::pair::{Entry, QueuePair};
+use super::pair::{NextSubmission, QueuePair};
 use super::watch::Watch;
 use crate::deadline::Deadline;
 use crate::dma::DmaBuffer;
@@ -83,7 +83,7 @@ impl Admin {
 
     /// Writes a command; the chip learns of it, and is woken, by [`Inner::submit_admin`].
     fn push(&mut self, command: AdminCommand, hold: Option<DmaBuffer>) -> Result<Token, Error> {
-        let prepare = |kept: &mut Option<DmaBuffer>, entry: Entry<'_>| {
+        let prepare = |kept: &mut Option<DmaBuffer>, entry: NextSubmission<'_>| {
             *kept = hold;
             entry.write(&command.encode());
             Ok(())

@@ -47,7 +47,7 @@ pub use reset::ResetKind;
 
 pub(crate) use context::ContextId;
 pub(crate) use inner::{Hold, Inner, Life, QueueNumber};
-pub(crate) use pair::{Entry, QueuePair};
+pub(crate) use pair::{NextSubmission, QueuePair};
 pub(crate) use watch::Watch;
 
 use crate::dma::{DmaBuffer, DmaSpace};

@@ -86,13 +86,13 @@ impl SharedWords for Shared {
 }
 
 /// The place of the next submission.
-pub(crate) struct Entry<'a> {
+pub(crate) struct NextSubmission<'a> {
     ring: &'a mut SubmissionRing,
     memory: &'a [AtomicU64],
     id: u16,
 }
 
-impl Entry<'_> {
+impl NextSubmission<'_> {
     /// Writes a command there.
     #[inline]
     pub(crate) fn write(self, entry: &Submission) {
@@ -167,11 +167,11 @@ impl<H: Keep> QueuePair<H> {
     #[inline]
     pub(crate) fn push<E>(
         &mut self,
-        prepare: impl FnOnce(&mut H, Entry<'_>) -> Result<(), E>,
+        prepare: impl FnOnce(&mut H, NextSubmission<'_>) -> Result<(), E>,
         full: impl FnOnce(Full) -> E,
     ) -> Result<Token, E> {
         let (ring, memory) = (&mut self.submissions, &*self.submission_words);
-        let prepare = |id, holds: &mut H| prepare(holds, Entry { ring, memory, id });
+        let prepare = |id, holds: &mut H| prepare(holds, NextSubmission { ring, memory, id });
         self.commands.begin(prepare, full)
     }
 

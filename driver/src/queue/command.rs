@@ -6,7 +6,7 @@ use auk_asic::io::IoCommand;
 use auk_asic::program::Program;
 use auk_asic::submission::Operand;
 
-use crate::device::{DeviceMemory, Entry, Hold, Inner, Life, LoadedProgram};
+use crate::device::{DeviceMemory, Hold, Inner, Life, LoadedProgram, NextSubmission};
 use crate::dma::DmaBuffer;
 use crate::error::Error;
 use crate::ring::Keep;
@@ -21,7 +21,7 @@ pub(super) struct Holds {
 impl Holds {
     #[inline]
     fn keep(&mut self, hold: Hold) {
-        // No command has more than four.
+        debug_assert!(self.count < self.held.len(), "no command has more");
         if let Some(place) = self.held.get_mut(self.count) {
             *place = Some(hold);
             self.count += 1;
@@ -259,7 +259,7 @@ impl<'a> Command<'a> {
         inner: &Arc<Inner>,
         life: Life,
         holds: &mut Holds,
-        entry: Entry<'_>,
+        entry: NextSubmission<'_>,
     ) -> Result<(), Error> {
         let device = Target { inner, life };
         // Each way ends in a write of its own, of an entry whose form the compiler then knows.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::job::Key;
 use super::life::{Life, Remains};
-use super::pool::Key;
 use super::wire::Answer;
 
 /// How long a reset may hold a config read: the kernel waits up to 60 s for a function that resets

@@ -8,13 +8,16 @@
 
 mod command;
 mod held;
+mod job;
 mod life;
 mod pool;
 mod serve;
+mod serving;
 mod wire;
 
 pub use command::ReaderCommand;
-pub(crate) use pool::{Done, Job, Pool};
+pub(crate) use job::{Done, Job};
+pub(crate) use pool::Pool;
 pub use serve::run_process;
 #[cfg(fuzzing)]
 pub use wire::fuzz_reader_wire;

@@ -1,22 +1,19 @@
 //! The agent's side: who reads what, and what happens when somebody is late.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use super::ReaderCommand;
 use super::held::{HeldReaders, LONGEST_RESET};
+use super::job::{Done, Job, Key};
 use super::life::{Life, Remains};
-use super::wire::{Answer, LONGEST, Look, Request, VERSION};
-use crate::facts::{Class, Facts, Identity};
+use super::serving::Reader;
+use super::wire::LONGEST;
 use crate::probe::ProbeError;
-use crate::probe::discover::Found;
-use crate::probe::target::ConfigAccess;
 use crate::status::ReadersStatus;
 use crate::time::millis;
 
@@ -34,71 +31,6 @@ const MOST_HELD: usize = 32;
 const PATIENCE: u32 = 5;
 /// A program that has not begun to serve after this long is none of ours.
 const START: Duration = Duration::from_secs(10);
-
-/// What a job is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Key {
-    /// The list of the host's devices.
-    List,
-    /// A component, by the agent's number.
-    Look(u64),
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::List => f.write_str("the list of devices"),
-            Self::Look(id) => write!(f, "component {id}"),
-        }
-    }
-}
-
-/// Something to read.
-#[derive(Clone, Debug)]
-pub(crate) enum Job {
-    /// List the host's devices.
-    List,
-    /// Look at a component.
-    Look {
-        /// The agent's number for it; never used again for another.
-        id: u64,
-        /// What to read of it.
-        class: Class,
-        /// What it is.
-        found: Arc<Found>,
-    },
-}
-
-impl Job {
-    pub(crate) fn key(&self) -> Key {
-        match self {
-            Self::List => Key::List,
-            Self::Look { id, .. } => Key::Look(*id),
-        }
-    }
-}
-
-/// What came of a job.
-#[derive(Debug)]
-pub(crate) enum Done {
-    /// The list; `None` when it is as it was the last time.
-    Listed(Result<Option<Vec<Found>>, ProbeError>),
-    /// A look.
-    Looked {
-        /// The agent's number for the component.
-        id: u64,
-        /// Who it is, as far as could be read.
-        identity: Identity,
-        /// How its config space is read.
-        access: ConfigAccess,
-        /// Dwords of its config space that were asked for.
-        dwords: u32,
-        /// What was seen.
-        facts: Box<Facts>,
-    },
-    /// Nobody could do it, or not in time.
-    Missed(Job, ProbeError),
-}
 
 /// The readers of a host.
 #[derive(Debug)]
@@ -123,28 +55,6 @@ struct Apart {
     until: Instant,
     /// It has hung, so it must not share a reader.
     hung: bool,
-}
-
-#[derive(Debug)]
-struct Reader {
-    life: Life,
-    since: Instant,
-    ready: bool,
-    /// The one job that it is for; `None` of a reader that many share.
-    apart: Option<Key>,
-    /// Its jobs from round to round.
-    members: BTreeSet<Key>,
-    /// Components that it was told of, and those of them that are none of its own any more.
-    known: BTreeSet<u64>,
-    forget: Vec<u64>,
-    /// Asked and not answered, in its order.
-    pending: VecDeque<Job>,
-    progress: Instant,
-    /// The number of the last list that came from it, and the parts of one that is on its way.
-    list: u64,
-    parts: Vec<Found>,
-    /// Jobs of this round were given to others, so it is of no use after the one it is at.
-    leaves: bool,
 }
 
 impl Pool {
@@ -367,21 +277,7 @@ impl Pool {
             }
         })?;
         self.started += 1;
-        let now = Instant::now();
-        self.readers.push(Reader {
-            life,
-            since: now,
-            ready: false,
-            apart,
-            members: BTreeSet::from([key]),
-            known: BTreeSet::new(),
-            forget: Vec::new(),
-            pending: VecDeque::new(),
-            progress: now,
-            list: 0,
-            parts: Vec::new(),
-            leaves: false,
-        });
+        self.readers.push(Reader::new(life, key, apart));
         Ok(self.readers.len() - 1)
     }
 
@@ -452,138 +348,5 @@ impl Pool {
         ProbeError::Late {
             deadline_ms: millis(self.deadline),
         }
-    }
-}
-
-impl Reader {
-    fn ask(&mut self, round: u64, jobs: Vec<Job>) -> io::Result<()> {
-        if self.pending.is_empty() {
-            self.progress = Instant::now();
-        }
-        // The list is made first, whatever its place among the jobs.
-        let (mut jobs, others): (Vec<_>, _) =
-            jobs.into_iter().partition(|job| matches!(job, Job::List));
-        jobs.extend(others);
-        self.pending.extend(jobs.iter().cloned());
-        // One that starts is told what is asked when it has begun to serve. Else it would be at a job of an earlier round by
-        // then, and what holds it there would be taken for what it was asked last.
-        match self.ready {
-            true => self.send(round, &jobs),
-            false => Ok(()),
-        }
-    }
-
-    fn send(&mut self, round: u64, jobs: &[Job]) -> io::Result<()> {
-        let mut list = None;
-        let mut looks = Vec::new();
-        for job in jobs {
-            match job {
-                Job::List => list = Some(self.list),
-                Job::Look { id, class, found } => looks.push(Look {
-                    id: *id,
-                    class: *class,
-                    found: self.known.insert(*id).then(|| Found::clone(found)),
-                }),
-            }
-        }
-        self.life.ask(&Request::Read {
-            round,
-            list,
-            looks,
-            forget: std::mem::take(&mut self.forget),
-        })
-    }
-
-    /// It serves from now on.
-    fn begin(&mut self, round: u64) -> io::Result<()> {
-        self.ready = true;
-        let jobs: Vec<Job> = self.pending.iter().cloned().collect();
-        match jobs.is_empty() {
-            true => Ok(()),
-            false => self.send(round, &jobs),
-        }
-    }
-
-    fn drop_member(&mut self, key: Key) {
-        self.members.remove(&key);
-        if let Key::Look(id) = key
-            && self.known.remove(&id)
-        {
-            self.forget.push(id);
-        }
-    }
-
-    /// Takes what it has answered so far.
-    fn collect(
-        &mut self,
-        round: u64,
-        now: Instant,
-        buffer: &mut [u8],
-        done: &mut Vec<Done>,
-    ) -> io::Result<()> {
-        while let Some(answer) = self.life.answer(buffer)? {
-            self.progress = now;
-            match answer {
-                Answer::Ready { version: VERSION } => self.begin(round)?,
-                Answer::Ready { version } => {
-                    let text = format!("a reader of version {version}, expected {VERSION}");
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-                }
-                Answer::Listed {
-                    round: of,
-                    number,
-                    listed,
-                    whole,
-                } if of == round && self.is_pending(Key::List) => {
-                    let listed = match listed {
-                        Ok(Some(part)) => {
-                            self.parts.extend(part);
-                            if !whole {
-                                continue;
-                            }
-                            self.list = number;
-                            Ok(Some(std::mem::take(&mut self.parts)))
-                        }
-                        Err(error) if !self.parts.is_empty() => {
-                            self.list = number;
-                            let listed = std::mem::take(&mut self.parts);
-                            done.push(Done::Listed(Ok(Some(listed))));
-                            Err(error)
-                        }
-                        unchanged_or_error => unchanged_or_error,
-                    };
-                    self.take_pending(Key::List);
-                    done.push(Done::Listed(listed));
-                }
-                Answer::Looked {
-                    round: of,
-                    id,
-                    identity,
-                    access,
-                    dwords,
-                    facts,
-                } if of == round && self.is_pending(Key::Look(id)) => {
-                    self.take_pending(Key::Look(id));
-                    done.push(Done::Looked {
-                        id,
-                        identity,
-                        access,
-                        dwords,
-                        facts,
-                    });
-                }
-                // Of a round that is over, or of a component that another reader has now.
-                Answer::Listed { .. } | Answer::Looked { .. } => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn is_pending(&self, key: Key) -> bool {
-        self.pending.iter().any(|job| job.key() == key)
-    }
-
-    fn take_pending(&mut self, key: Key) {
-        self.pending.retain(|job| job.key() != key);
     }
 }
