@@ -11,16 +11,16 @@ archive=$(echo linux-source-*.tar.xz)
 source=${archive%.tar.xz}
 tar -xJf "$archive" "$source"/{drivers/vfio,drivers/iommu,lib/interval_tree.c}
 
-mkdir /work
-cp -r "$source/drivers/vfio" /work/vfio
-cp -r "$source/drivers/iommu/iommufd" /work/iommufd
-cp "$source"/drivers/iommu/*.h /work/
+mkdir /modules
+cp -r "$source/drivers/vfio" /modules/vfio
+cp -r "$source/drivers/iommu/iommufd" /modules/iommufd
+cp "$source"/drivers/iommu/*.h /modules/
 # Buses that are no PCI, and what only platforms have.
-rm -rf /work/vfio/{platform,mdev,cdx,fsl-mc}
-echo 'obj-m += vfio/ iommufd/' >/work/Kbuild
+rm -rf /modules/vfio/{platform,mdev,cdx,fsl-mc}
+echo 'obj-m += vfio/ iommufd/' >/modules/Kbuild
 
 # iommufd as one module. A kernel without it also lacks the half of lib/interval_tree.c that it is built on.
-cd /work/iommufd
+cd /modules/iommufd
 objects=
 for part in device eventq fault hw_pagetable io_pagetable ioas main pages vfio_compat viommu driver hwpt_noiommu; do
     [ -f $part.c ] && objects="$objects $part.o"
@@ -45,7 +45,7 @@ for off in VFIO_MDEV VFIO_PLATFORM_BASE QAT_VFIO_PCI PDS_VFIO_PCI MLX5_VFIO_PCI 
     make_options+=("CONFIG_$off=")
 done
 
-make -C "/usr/src/linux-headers-$release" M=/work -j"$(nproc)" "${make_options[@]}" KCFLAGS="$defines" modules
-for module in $(find /work -name '*.ko'); do
+make -C "/usr/src/linux-headers-$release" M=/modules -j"$(nproc)" "${make_options[@]}" KCFLAGS="$defines" modules
+for module in $(find /modules -name '*.ko'); do
     strip --strip-debug -o "/built/$(basename "$module")" "$module"
 done
