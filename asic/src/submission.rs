@@ -93,6 +93,9 @@ fields!(Submission, size = 64, {
 });
 
 impl Submission {
+    /// Where the identifier begins in the first 64-bit word of the entry, least significant byte first.
+    pub const COMMAND_ID_SHIFT: u32 = 8 * core::mem::offset_of!(Self, command_id) as u32;
+
     pub(crate) const fn of(opcode: u8, args: [u64; 4]) -> Self {
         Self {
             opcode,

@@ -23,7 +23,7 @@ pub use device::{
 pub use dma::{DmaBuffer, DmaSpace};
 pub use error::{Error, Heartbeat};
 pub use mmio::install_sigbus_handler;
-pub use queue::{Command, Completion, IoQueue, Place, QueueOptions, Ticket};
+pub use queue::{Command, Completion, Completions, IoQueue, Place, QueueOptions, Ticket, WaitMode};
 
 /// The snippets of `docs/driver.md`, compiled.
 #[cfg(doctest)]

@@ -15,7 +15,7 @@ use super::watch::Watch;
 use crate::deadline::Deadline;
 use crate::dma::DmaBuffer;
 use crate::error::Error;
-use crate::ring::{Ended, Pending, Token};
+use crate::ring::{Ended, Pending, SubmissionWords, Token};
 
 /// Entries of the admin rings, as a power of two: one page of submissions.
 const DEPTH_LOG2: u8 = 6;
@@ -44,8 +44,7 @@ impl Admin {
         let pair = QueuePair::new(
             &inner.space,
             inner.doorbell(0)?,
-            0,
-            crate::random::tag(),
+            (0, crate::random::tag(), 0),
             DEPTH_LOG2.min(deepest),
             inner.capabilities.parking(),
         )?;
@@ -85,7 +84,7 @@ impl Admin {
     fn push(&mut self, command: AdminCommand, hold: Option<DmaBuffer>) -> Result<Token, Error> {
         let prepare = |kept: &mut Option<DmaBuffer>, entry: NextSubmission<'_>| {
             *kept = hold;
-            entry.write(&command.encode());
+            entry.write(&SubmissionWords::new(command.encode()));
             Ok(())
         };
         self.pair.push(prepare, |full| Error::full(0, full))
@@ -267,26 +266,31 @@ impl Inner {
     }
 
     /// The result of a command that ended, or why there is none.
-    pub(crate) fn outcome(&self, what: &'static str, ended: Ended) -> Result<u64, Error> {
+    pub(super) fn outcome(&self, what: &'static str, ended: Ended) -> Result<u64, Error> {
         match ended {
             Ended::Completed {
                 status: Status::Success,
                 result,
             } => Ok(result),
-            Ended::Completed { status, .. } => Err(Error::Command {
-                device: Arc::clone(&self.name),
-                what,
-                status,
-            }),
-            Ended::Unknown(code) => Err(match Status::parse(code) {
+            other => Err(self.failure(what, other)),
+        }
+    }
+
+    /// Why a command that has ended did not succeed.
+    #[cold]
+    pub(crate) fn failure(&self, what: &'static str, ended: Ended) -> Error {
+        let failed = |status| Error::Command {
+            device: Arc::clone(&self.name),
+            what,
+            status,
+        };
+        match ended {
+            Ended::Completed { status, .. } => failed(status),
+            Ended::Unknown(code) => match Status::parse(code) {
                 Err(source) => self.malformed(source),
-                Ok(status) => Error::Command {
-                    device: Arc::clone(&self.name),
-                    what,
-                    status,
-                },
-            }),
-            Ended::Lost => Err(self.stale(what)),
+                Ok(status) => failed(status),
+            },
+            Ended::Lost => self.stale(what),
         }
     }
 }

@@ -1,24 +1,25 @@
 //! A submission and a completion ring in DMA memory, with their doorbell.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::ops::Range;
+use std::sync::atomic::{Ordering, fence};
 
 use auk_asic::PAGE;
 use auk_asic::doorbell::Arm;
-use auk_asic::submission::{Operand, Submission};
+use auk_asic::submission::Operand;
 
 use crate::dma::{DmaBuffer, DmaError, DmaSpace, Words};
 use crate::mmio::Doorbell;
 use crate::ring::{
-    Commands, CompletionRing, Ended, Full, Keep, Pending, SharedWords, SubmissionRing, Token,
-    arm_and_look, publish,
+    Commands, CompletionRing, Ended, Entry, Full, Keep, Pending, SharedWords, SubmissionPlace,
+    SubmissionRing, SubmissionWords, Token, arm_and_look, publish,
 };
 
 /// The two rings of one queue, what runs in them, and where they are. `H` is what a command keeps alive.
 #[derive(Debug)]
 pub(crate) struct QueuePair<H> {
     shared: Shared,
-    submission_words: Words,
-    completion_words: Words,
+    submission_places: Words<8>,
+    completion_places: Words<2>,
     submissions: SubmissionRing,
     completions: CompletionRing,
     commands: Commands<H>,
@@ -36,6 +37,7 @@ pub(crate) struct QueuePair<H> {
 /// its own.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
+    depth_log2: u8,
     completions: usize,
     park: usize,
     end: usize,
@@ -47,17 +49,29 @@ impl Layout {
         let completions = words(SubmissionRing::bytes(depth_log2));
         let park = completions + words(CompletionRing::bytes(depth_log2));
         Self {
+            depth_log2,
             completions,
             park,
             end: park + words(size_of::<u64>()),
         }
+    }
+
+    /// The words of the submission ring, without what is left of its last page.
+    fn submissions(&self) -> Range<usize> {
+        0..SubmissionRing::bytes(self.depth_log2) / size_of::<u64>()
+    }
+
+    /// The words of the completion ring.
+    fn completions(&self) -> Range<usize> {
+        let words = CompletionRing::bytes(self.depth_log2) / size_of::<u64>();
+        self.completions..self.completions + words
     }
 }
 
 #[derive(Debug)]
 struct Shared {
     doorbell: Doorbell,
-    park: Words,
+    park: Words<1>,
 }
 
 impl SharedWords for Shared {
@@ -76,7 +90,7 @@ impl SharedWords for Shared {
         // The park word is the low half of a word that nothing else uses.
         self.park
             .first()
-            .map_or(0, |park| park.load(Ordering::Relaxed) as u32)
+            .map_or(0, |[park]| park.load(Ordering::Relaxed) as u32)
     }
 
     #[inline]
@@ -88,15 +102,15 @@ impl SharedWords for Shared {
 /// The place of the next submission.
 pub(crate) struct NextSubmission<'a> {
     ring: &'a mut SubmissionRing,
-    memory: &'a [AtomicU64],
+    memory: &'a [SubmissionPlace],
     id: u16,
 }
 
 impl NextSubmission<'_> {
     /// Writes a command there.
     #[inline]
-    pub(crate) fn write(self, entry: &Submission) {
-        self.ring.write(self.memory, &entry.with_id(self.id));
+    pub(crate) fn write(self, entry: &SubmissionWords) {
+        self.ring.write(self.memory, entry, self.id);
     }
 }
 
@@ -104,12 +118,12 @@ impl<H: Keep> QueuePair<H> {
     /// Completions of no command that one look passes over.
     const MOST_STRAYS: u32 = 64;
 
-    /// Rings of `1 << depth_log2` entries in zero memory of `space`.
+    /// Rings of `1 << depth_log2` entries in zero memory of `space`, for a queue's number, with the tag of its completions and
+    /// the serial number of its tokens.
     pub(crate) fn new(
         space: &DmaSpace,
         doorbell: Doorbell,
-        queue: u16,
-        tag: u16,
+        (queue, tag, serial): (u16, u16, u16),
         depth_log2: u8,
         parking: bool,
     ) -> Result<Self, DmaError> {
@@ -120,12 +134,12 @@ impl<H: Keep> QueuePair<H> {
                 doorbell,
                 park: memory.part(layout.park..layout.end),
             },
-            submission_words: memory.part(0..layout.completions),
-            completion_words: memory.part(layout.completions..layout.park),
+            submission_places: memory.part(layout.submissions()),
+            completion_places: memory.part(layout.completions()),
             memory,
-            submissions: SubmissionRing::new(depth_log2),
-            completions: CompletionRing::new(depth_log2, queue, tag),
-            commands: Commands::new(depth_log2),
+            submissions: SubmissionRing::default(),
+            completions: CompletionRing::new(queue, tag),
+            commands: Commands::new(depth_log2, serial),
             layout,
             parking,
             rung: 0,
@@ -170,7 +184,7 @@ impl<H: Keep> QueuePair<H> {
         prepare: impl FnOnce(&mut H, NextSubmission<'_>) -> Result<(), E>,
         full: impl FnOnce(Full) -> E,
     ) -> Result<Token, E> {
-        let (ring, memory) = (&mut self.submissions, &*self.submission_words);
+        let (ring, memory) = (&mut self.submissions, &*self.submission_places);
         let prepare = |id, holds: &mut H| prepare(holds, NextSubmission { ring, memory, id });
         self.commands.begin(prepare, full)
     }
@@ -194,39 +208,56 @@ impl<H: Keep> QueuePair<H> {
         self.kick_owed = !arrived;
     }
 
-    /// Takes one completion off the ring and ends its command; `None` when there is none. Completions of no command
-    /// in flight are counted and passed over.
+    /// Takes one completion off the ring and ends its command, whose outcome is then to be collected; `None` when there is
+    /// none. Completions of no command in flight are counted and passed over.
     #[inline]
     pub(crate) fn reap(&mut self) -> Option<Token> {
+        self.next(Commands::end).map(|(token, _)| token)
+    }
+
+    /// The same, and the outcome, which is collected with it. Only for when no outcome waits to be.
+    #[inline]
+    pub(crate) fn reap_and_collect(&mut self) -> Option<(Token, Entry)> {
+        self.next(Commands::end_and_collect)
+    }
+
+    #[inline]
+    fn next(
+        &mut self,
+        end: impl Fn(&mut Commands<H>, Entry) -> Option<Token> + Copy,
+    ) -> Option<(Token, Entry)> {
+        let entry = self.completions.next(&self.completion_places)?;
+        match end(&mut self.commands, entry) {
+            Some(token) => Some((token, entry)),
+            None => self.next_after_stray(end),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_after_stray(
+        &mut self,
+        end: impl Fn(&mut Commands<H>, Entry) -> Option<Token>,
+    ) -> Option<(Token, Entry)> {
         // A hostile chip can write completions of no command as fast as they are passed over.
-        for _ in 0..Self::MOST_STRAYS {
-            let entry = self.completions.next(&self.completion_words)?;
-            let ended = self
-                .commands
-                .end(entry.command_id, entry.status_code, entry.result);
-            if ended.is_some() {
-                return ended;
+        for _ in 1..Self::MOST_STRAYS {
+            let entry = self.completions.next(&self.completion_places)?;
+            if let Some(token) = end(&mut self.commands, entry) {
+                return Some((token, entry));
             }
         }
         None
     }
 
-    /// The outcome of the command that has ended longest ago, if one has that was not collected.
+    /// Commands that have ended, and whose outcome nobody has collected.
     #[inline]
-    pub(crate) fn poll(&mut self) -> Option<(Token, Ended)> {
-        if self.commands.uncollected() > 0 {
-            return self.commands.collect_oldest();
-        }
-        for _ in 0..Self::MOST_STRAYS {
-            let entry = self.completions.next(&self.completion_words)?;
-            let ended =
-                self.commands
-                    .end_and_collect(entry.command_id, entry.status_code, entry.result);
-            if ended.is_some() {
-                return ended;
-            }
-        }
-        None
+    pub(crate) const fn uncollected(&self) -> u32 {
+        self.commands.uncollected()
+    }
+
+    /// The outcome of the command that has ended longest ago and was not collected.
+    pub(crate) fn collect_oldest(&mut self) -> Option<(Token, Ended)> {
+        self.commands.collect_oldest()
     }
 
     /// Arms the interrupt; true when a completion is there already, so that there is nothing to sleep for.
@@ -237,7 +268,7 @@ impl<H: Keep> QueuePair<H> {
             .with_sequence(self.arm_sequence)
             .with_armed(true);
         arm_and_look(&self.shared, arm, || {
-            self.completions.has_next(&self.completion_words)
+            self.completions.has_next(&self.completion_places)
         })
     }
 
@@ -259,6 +290,17 @@ impl<H: Keep> QueuePair<H> {
     pub(crate) fn lose_all(&mut self) {
         self.commands.lose_all();
         self.kick_owed = false;
+    }
+
+    /// Whether a command is of this queue, and no other has taken its place.
+    pub(crate) fn contains(&self, token: Token) -> bool {
+        self.commands.contains(token)
+    }
+
+    /// Takes what the chip may still write out of the pair: its rings, and what commands keep alive. The pair is of no more use.
+    pub(crate) fn take_memory(&mut self) -> (DmaBuffer, Commands<H>) {
+        let commands = std::mem::replace(&mut self.commands, Commands::none());
+        (self.memory.clone(), commands)
     }
 
     /// Completions that were of no command in flight, or not of this life of the queue.

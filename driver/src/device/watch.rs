@@ -59,6 +59,11 @@ impl<'a> Watch<'a> {
         self
     }
 
+    /// How long it has waited.
+    pub(crate) fn waited(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     fn check(&self) -> Result<(), Error> {
         match self.queue {
             Some(queue) => self.inner.check_queue(self.what, queue),

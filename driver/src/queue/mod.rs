@@ -24,15 +24,18 @@ mod command;
 mod options;
 mod stage;
 mod wait;
+mod wait_mode;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use auk_asic::admin::{AdminCommand, Coalescing, QueueShape};
 use auk_asic::{Fault, State, Status};
 
 pub use command::{Command, Place};
 pub use options::QueueOptions;
+pub use wait::Completions;
+pub use wait_mode::WaitMode;
 
 use crate::bus::BusError;
 use crate::deadline::Deadline;
@@ -43,18 +46,16 @@ use command::Holds;
 
 /// A command that was submitted; its outcome can be had once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket {
-    queue: u32,
-    token: Token,
-}
+pub struct Ticket(Token);
 
 /// A command that has ended.
 #[derive(Debug)]
 pub struct Completion {
     /// Which one.
     pub ticket: Ticket,
-    /// Its result, or why there is none. Results are 0 unless the opcode's table in `docs/hardware.md` names one.
-    pub result: Result<u64, Error>,
+    /// Its result, or why there is none. Results are 0 unless the opcode's table in `docs/hardware.md` names one. Boxed, so
+    /// that success makes no room for an error.
+    pub result: Result<u64, Box<Error>>,
 }
 
 /// An I/O queue. It can move to another thread, but belongs to one at a time.
@@ -62,16 +63,19 @@ pub struct Completion {
 /// When it is dropped, the chip deletes it; what its commands name stays alive until the chip has said that it is done.
 #[derive(Debug)]
 pub struct IoQueue {
+    /// Before `inner`, whose end would take its memory's mappings away.
+    pair: QueuePair<Holds>,
     inner: Arc<Inner>,
-    /// `None` only while the queue is being dropped.
-    pair: Option<QueuePair<Holds>>,
     number: QueueNumber,
     _context: ContextId,
     life: Life,
-    /// Tells this queue's tickets from another's.
-    serial: u32,
+    /// Most bytes that one command moves.
+    max_transfer: u64,
+    wait_mode: WaitMode,
     /// Why the queue is of no more use.
     dead: Option<Cause>,
+    /// The chip was asked to delete it.
+    deleted: bool,
 }
 
 /// Why a queue ended before its commands did.
@@ -93,7 +97,7 @@ impl Device {
     /// [`Error::NoQueue`] when all are in use, [`Error::Invalid`] for a depth that the chip does not have,
     /// [`Error::Command`], [`Error::TimedOut`], what has become of the chip.
     pub fn create_queue(&self, options: &QueueOptions) -> Result<IoQueue, Error> {
-        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        static SERIAL: AtomicU16 = AtomicU16::new(0);
         let inner = &self.inner;
         let depth_log2 = options.depth_log2(&inner.capabilities)?;
         let life = inner.running_life()?;
@@ -102,8 +106,11 @@ impl Device {
         let pair = QueuePair::new(
             &inner.space,
             inner.doorbell(queue)?,
-            queue,
-            crate::random::tag(),
+            (
+                queue,
+                crate::random::tag(),
+                SERIAL.fetch_add(1, Ordering::Relaxed),
+            ),
             depth_log2,
             inner.capabilities.parking(),
         )?;
@@ -122,13 +129,15 @@ impl Device {
         };
         // Made before the chip is asked: if it does not answer, dropping it does what must be done.
         let made = IoQueue {
+            pair,
             inner: Arc::clone(inner),
-            pair: Some(pair),
             number,
             _context: options.context.clone(),
             life,
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            max_transfer: inner.capabilities.max_transfer(),
+            wait_mode: options.wait_mode,
             dead: None,
+            deleted: false,
         };
         let deadline = Deadline::after(inner.capabilities.timeouts().command);
         inner.execute_in(life, command, None, "creating a queue", deadline)?;
@@ -146,14 +155,14 @@ impl IoQueue {
     /// Commands in flight.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.pair.as_ref().map_or(0, QueuePair::in_flight)
+        self.pair.in_flight()
     }
 
     /// Completions that were of no command in flight or not of this life of the queue, and were passed over: of a chip
     /// that works as it should there are none.
     #[must_use]
     pub fn strays(&self) -> u64 {
-        self.pair.as_ref().map_or(0, QueuePair::strays)
+        self.pair.strays()
     }
 
     /// Submits a command. If the chip sleeps and cannot be woken, its wait says so, having tried again.
@@ -179,19 +188,14 @@ impl IoQueue {
         commands: impl IntoIterator<Item = &'a Command<'b>>,
         tickets: &mut Vec<Ticket>,
     ) -> Result<(), Error> {
-        let mut failed = Ok(());
-        for command in commands {
-            match self.push(command) {
-                Ok(ticket) => tickets.push(ticket),
-                Err(error) => {
-                    failed = Err(error);
-                    break;
-                }
-            }
-        }
+        self.check_alive()?;
+        let pushed = commands.into_iter().try_for_each(|command| {
+            tickets.push(self.push_alive(command)?);
+            Ok(())
+        });
         // As in `submit`.
         let _ = self.ring();
-        failed
+        pushed.map_err(|error: Box<Error>| *error)
     }
 
     /// Writes a command without ringing the doorbell: [`IoQueue::ring`] does, or the next submission, poll or wait.
@@ -200,20 +204,28 @@ impl IoQueue {
     /// As [`IoQueue::submit`].
     #[inline]
     pub fn push(&mut self, command: &Command<'_>) -> Result<Ticket, Error> {
+        self.check_alive()?;
+        self.push_alive(command).map_err(|error| *error)
+    }
+
+    /// Whether the queue can be used, as far as is known without asking the chip.
+    #[inline]
+    fn check_alive(&self) -> Result<(), Error> {
         if self.dead.is_some() || self.inner.life() != self.life {
             return Err(self.dead_error());
         }
-        let Some(pair) = &mut self.pair else {
-            return Err(Error::UnknownTicket);
-        };
-        let token = pair.push(
-            |holds, entry| command.prepare(&self.inner, self.life, holds, entry),
-            |full| Error::full(self.number.get(), full),
+        Ok(())
+    }
+
+    /// The error is boxed: success makes no room for it.
+    #[inline]
+    fn push_alive(&mut self, command: &Command<'_>) -> Result<Ticket, Box<Error>> {
+        let device = (&self.inner, self.life, self.max_transfer);
+        let token = self.pair.push(
+            |holds, entry| command.prepare(device, holds, entry),
+            |full| Box::new(Error::full(self.number.get(), full)),
         )?;
-        Ok(Ticket {
-            queue: self.serial,
-            token,
-        })
+        Ok(Ticket(token))
     }
 
     /// Rings the doorbell for what was pushed, if anything was.
@@ -222,7 +234,7 @@ impl IoQueue {
     /// What the bus says when a parked chip cannot be woken; the next call tries again.
     #[inline]
     pub fn ring(&mut self) -> Result<(), Error> {
-        if self.pair.as_mut().is_some_and(QueuePair::publish) {
+        if self.pair.publish() {
             return self.kick();
         }
         Ok(())
@@ -231,9 +243,7 @@ impl IoQueue {
     #[cold]
     fn kick(&mut self) -> Result<(), Error> {
         let kicked = self.inner.kick(self.number.get());
-        if let Some(pair) = &mut self.pair {
-            pair.kicked(kicked.is_ok());
-        }
+        self.pair.kicked(kicked.is_ok());
         kicked
     }
 
@@ -243,10 +253,12 @@ impl IoQueue {
     /// # Errors
     /// [`Error::UnknownTicket`], [`Error::TimedOut`], what has become of the chip.
     pub fn abort(&mut self, ticket: Ticket, deadline: impl Into<Deadline>) -> Result<(), Error> {
-        let token = self.token(ticket)?;
+        if !self.pair.contains(ticket.0) {
+            return Err(Error::UnknownTicket);
+        }
         self.ring()?;
         self.reap_all();
-        let Some(command_id) = self.pair.as_ref().and_then(|pair| pair.command_id(token)) else {
+        let Some(command_id) = self.pair.command_id(ticket.0) else {
             return Ok(());
         };
         let command = AdminCommand::Abort {
@@ -289,18 +301,8 @@ impl IoQueue {
         self.delete(deadline.into())
     }
 
-    fn token(&self, ticket: Ticket) -> Result<Token, Error> {
-        if ticket.queue == self.serial {
-            Ok(ticket.token)
-        } else {
-            Err(Error::UnknownTicket)
-        }
-    }
-
     fn reap_all(&mut self) {
-        if let Some(pair) = &mut self.pair {
-            while pair.reap().is_some() {}
-        }
+        while self.pair.reap().is_some() {}
     }
 
     /// The queue is of no more use: what has not completed by now is lost, and says so once each.
@@ -308,12 +310,8 @@ impl IoQueue {
     fn die(&mut self, cause: Cause) {
         self.reap_all();
         self.dead = Some(cause);
-        if let Some(pair) = &mut self.pair {
-            tracing::warn!(device = %self.inner.name, queue = self.number.get(), in_flight = pair.in_flight(), error = %self.dead_error(), "the queue has ended");
-        }
-        if let Some(pair) = &mut self.pair {
-            pair.lose_all();
-        }
+        tracing::warn!(device = %self.inner.name, queue = self.number.get(), in_flight = self.pair.in_flight(), error = %self.dead_error(), "the queue has ended");
+        self.pair.lose_all();
     }
 
     /// Why the queue is of no more use.
@@ -351,18 +349,18 @@ impl IoQueue {
 
     /// Of a command that did not succeed.
     #[cold]
-    fn failure(&self, what: &'static str, ended: Ended) -> Result<u64, Error> {
+    fn failure(&self, what: &'static str, ended: Ended) -> Error {
         match ended {
-            Ended::Lost => Err(self.dead_error()),
-            other => self.inner.outcome(what, other),
+            Ended::Lost => self.dead_error(),
+            other => self.inner.failure(what, other),
         }
     }
 
     /// Deletes the queue on the chip and lets go what it kept alive, or hands that over until a reset.
     fn delete(&mut self, deadline: Deadline) -> Result<(), Error> {
-        let Some(pair) = self.pair.take() else {
+        if std::mem::replace(&mut self.deleted, true) {
             return Ok(());
-        };
+        }
         if self.inner.has_outlived(self.life) {
             return Ok(());
         }
@@ -381,7 +379,7 @@ impl IoQueue {
             }) => Ok(()),
             Err(error) => {
                 self.number.keep_until_reset();
-                self.inner.keep_until_reset(pair);
+                self.inner.keep_until_reset(self.pair.take_memory());
                 Err(error)
             }
         }

@@ -2,6 +2,7 @@
 
 use auk_asic::admin::Coalescing;
 
+use super::WaitMode;
 use crate::device::{Capabilities, Context, ContextId};
 use crate::error::Error;
 
@@ -11,6 +12,7 @@ pub struct QueueOptions {
     depth: u32,
     pub(super) context: ContextId,
     pub(super) coalescing: Coalescing,
+    pub(super) wait_mode: WaitMode,
 }
 
 impl Default for QueueOptions {
@@ -19,6 +21,7 @@ impl Default for QueueOptions {
             depth: 128,
             context: ContextId::owner(),
             coalescing: Coalescing::new(),
+            wait_mode: WaitMode::default(),
         }
     }
 }
@@ -46,6 +49,13 @@ impl QueueOptions {
         self.coalescing = Coalescing::new()
             .with_count(count)
             .with_microseconds(microseconds);
+        self
+    }
+
+    /// How waits wait; by polling unless told. [`IoQueue::set_wait_mode`](super::IoQueue::set_wait_mode) changes it later.
+    #[must_use]
+    pub fn wait_mode(mut self, mode: WaitMode) -> Self {
+        self.wait_mode = mode;
         self
     }
 

@@ -6,11 +6,26 @@ use auk_asic::Status;
 
 use super::{Cause, Command, Completion, IoQueue, Ticket};
 use crate::deadline::Deadline;
-use crate::device::{QueuePair, Watch};
+use crate::device::Watch;
 use crate::error::Error;
-use crate::ring::{Ended, Pending, Token};
+use crate::ring::{Ended, Pending};
 
 const WHAT: &str = "a command";
+
+/// The outcomes of the commands that have ended; see [`IoQueue::completions`].
+#[derive(Debug)]
+pub struct Completions<'a> {
+    queue: &'a mut IoQueue,
+}
+
+impl Iterator for Completions<'_> {
+    type Item = Completion;
+
+    #[inline]
+    fn next(&mut self) -> Option<Completion> {
+        self.queue.next_completion()
+    }
+}
 
 impl IoQueue {
     /// The outcome of a command that has ended, the oldest first; `None` when none has. Never waits.
@@ -19,34 +34,47 @@ impl IoQueue {
     /// chip that is gone completes nothing.
     #[inline]
     pub fn poll(&mut self) -> Option<Completion> {
+        self.completions().next()
+    }
+
+    /// The outcomes of all commands that have ended, the oldest first, until there is none. Never waits; as for
+    /// [`IoQueue::poll`], deadlines are the caller's.
+    #[inline]
+    pub fn completions(&mut self) -> Completions<'_> {
         if self.inner.life() != self.life && self.dead.is_none() {
             self.die(Cause::Reset);
         }
         // A chip that cannot be woken is found out by whoever waits for it.
         let _ = self.ring();
-        let (token, ended) = self.pair.as_mut()?.poll()?;
-        let ticket = Ticket {
-            queue: self.serial,
-            token,
-        };
-        // An error is a large thing: on the way of success none is made room for.
-        if let Ended::Completed {
-            status: Status::Success,
-            result,
-        } = ended
-        {
-            return Some(Completion {
-                ticket,
-                result: Ok(result),
-            });
+        Completions { queue: self }
+    }
+
+    #[inline]
+    fn next_completion(&mut self) -> Option<Completion> {
+        if self.pair.uncollected() > 0 {
+            return self.oldest_completion();
         }
+        let (token, entry) = self.pair.reap_and_collect()?;
+        let result = match entry.is_success() {
+            true => Ok(entry.result),
+            false => Err(Box::new(self.failure(WHAT, Ended::by(entry)))),
+        };
         Some(Completion {
-            ticket,
-            result: self.failure(WHAT, ended),
+            ticket: Ticket(token),
+            result,
         })
     }
 
-    /// Waits for a command by polling. Gives its result.
+    #[cold]
+    fn oldest_completion(&mut self) -> Option<Completion> {
+        let (token, ended) = self.pair.collect_oldest()?;
+        Some(Completion {
+            ticket: Ticket(token),
+            result: self.result(ended).map_err(Box::new),
+        })
+    }
+
+    /// Waits for a command, as the queue's [`WaitMode`](super::WaitMode) says. Gives its result.
     ///
     /// # Errors
     /// [`Error::TimedOut`]: the command still runs; wait again, or [`IoQueue::abort`] it.
@@ -55,28 +83,14 @@ impl IoQueue {
     /// that. [`Error::UnknownTicket`] when its outcome was already collected.
     #[inline]
     pub fn wait(&mut self, ticket: Ticket, deadline: impl Into<Deadline>) -> Result<u64, Error> {
-        let token = self.token(ticket)?;
-        let parked = self.pair.as_mut().is_some_and(QueuePair::publish);
-        if !parked && let Some(outcome) = self.try_collect(token) {
+        let parked = self.pair.publish();
+        if !parked && let Some(outcome) = self.try_collect(ticket) {
             return outcome;
         }
-        self.wait_slowly(token, deadline.into(), false)
+        self.wait_slowly(ticket, deadline.into())
     }
 
-    /// Waits for a command asleep on the queue's interrupt. Gives its result.
-    ///
-    /// # Errors
-    /// As [`IoQueue::wait`].
-    pub fn wait_interrupt(
-        &mut self,
-        ticket: Ticket,
-        deadline: impl Into<Deadline>,
-    ) -> Result<u64, Error> {
-        let token = self.token(ticket)?;
-        self.wait_slowly(token, deadline.into(), true)
-    }
-
-    /// Submits a command and waits for it by polling.
+    /// Submits a command and waits for it, as the queue's [`WaitMode`](super::WaitMode) says.
     ///
     /// # Errors
     /// As [`IoQueue::submit`] and [`IoQueue::wait`]. A command that did not end in time is aborted first, so that its buffers
@@ -92,8 +106,7 @@ impl IoQueue {
             let abort = self.inner.capabilities.timeouts().abort;
             self.abort(ticket, abort)?;
             // Its outcome, that it was aborted, is told by the error that the caller gets.
-            let token = self.token(ticket)?;
-            let _ = self.try_collect(token);
+            let _ = self.try_collect(ticket);
         }
         result
     }
@@ -101,7 +114,7 @@ impl IoQueue {
     /// Makes the queue's eventfd readable at the next completion; true when one is there already, and nothing is to be
     /// waited for. For a poll loop of one's own on [`IoQueue::event_fd`].
     pub fn arm(&mut self) -> bool {
-        self.pair.as_mut().is_some_and(QueuePair::arm)
+        self.pair.arm()
     }
 
     /// The eventfd of the queue's interrupt; `None` when the bus has no interrupts.
@@ -114,47 +127,37 @@ impl IoQueue {
 
     /// Looks at the ring; the outcome, if there is one.
     #[inline]
-    fn try_collect(&mut self, token: Token) -> Option<Result<u64, Error>> {
+    fn try_collect(&mut self, ticket: Ticket) -> Option<Result<u64, Error>> {
         self.reap_all();
-        let pair = self.pair.as_mut()?;
-        match pair.collect(token) {
-            Ok(Ended::Completed {
-                status: Status::Success,
-                result,
-            }) => Some(Ok(result)),
-            Ok(ended) => Some(self.failure(WHAT, ended)),
+        match self.pair.collect(ticket.0) {
+            Ok(ended) => Some(self.result(ended)),
             Err(Pending::Unknown) => Some(Err(Error::UnknownTicket)),
             Err(Pending::Running) => None,
         }
     }
 
+    fn result(&self, ended: Ended) -> Result<u64, Error> {
+        match ended {
+            Ended::Completed {
+                status: Status::Success,
+                result,
+            } => Ok(result),
+            _ => Err(self.failure(WHAT, ended)),
+        }
+    }
+
     #[cold]
-    fn wait_slowly(
-        &mut self,
-        token: Token,
-        deadline: Deadline,
-        asleep: bool,
-    ) -> Result<u64, Error> {
+    fn wait_slowly(&mut self, ticket: Ticket, deadline: Deadline) -> Result<u64, Error> {
         let inner = Arc::clone(&self.inner);
         let mut watch = Watch::new(&inner, WHAT, deadline).on_queue(self.number.get());
         loop {
             if self.inner.life() != self.life && self.dead.is_none() {
                 self.die(Cause::Reset);
             }
-            if let Some(outcome) = self.try_collect(token) {
+            if let Some(outcome) = self.try_collect(ticket) {
                 return outcome;
             }
-            let paused = self.ring().and_then(|()| {
-                if !asleep {
-                    return watch.pause_polling();
-                }
-                let arrived = self.arm();
-                watch.look()?;
-                if arrived {
-                    return Ok(());
-                }
-                inner.wait_vector(self.number.get(), &watch)
-            });
+            let paused = self.ring().and_then(|()| self.pause(&mut watch));
             let Err(error) = paused else {
                 continue;
             };
@@ -162,7 +165,21 @@ impl IoQueue {
                 self.die(cause);
             }
             // What came while the chip was looked at counts.
-            return self.try_collect(token).unwrap_or(Err(error));
+            return self.try_collect(ticket).unwrap_or(Err(error));
         }
+    }
+
+    /// Looks after the chip if it is time to, then polls on or sleeps.
+    fn pause(&mut self, watch: &mut Watch<'_>) -> Result<(), Error> {
+        let sleeps = self.wait_mode.sleeps_after();
+        if sleeps.is_none_or(|after| watch.waited() < after) {
+            return watch.pause_polling();
+        }
+        let arrived = self.arm();
+        watch.look()?;
+        if arrived {
+            return Ok(());
+        }
+        self.inner.wait_vector(self.number.get(), watch)
     }
 }

@@ -1,13 +1,21 @@
 //! The commands of a queue: which run, which have ended, what they keep alive.
+//!
+//! On the way of a command there are [`Commands::begin`] and [`Commands::end_and_collect`]; both touch one [`Slot`], and what
+//! the command keeps alive. A command whose outcome is not taken at once is in the list of [`Uncollected`] besides.
 
 use auk_asic::Status;
 
-/// A command of one queue. Good for one command: when its place is used again, the token is not.
+use super::Entry;
+
+/// A command: a number that no other command has, of this queue or of any of the next [`SERIALS`] ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Token {
-    slot: u16,
-    life: u32,
-}
+pub struct Token(u64);
+
+/// Where the queue's serial number is in a token. Below it a queue counts its commands, which at 30 million a second
+/// takes more than a hundred days to overflow; then the token is still one that no command in flight has.
+const SERIAL_SHIFT: u32 = 48;
+/// Different serial numbers.
+pub const SERIALS: u32 = 1 << (u64::BITS - SERIAL_SHIFT);
 
 /// What a command keeps alive, in a place that one command after the other uses.
 pub trait Keep: Default {
@@ -39,14 +47,14 @@ pub enum Ended {
 }
 
 impl Ended {
-    #[inline]
-    fn by(status_code: u16, result: u64) -> Self {
-        if status_code == Status::Success.code() {
-            return Self::Completed {
-                status: Status::Success,
-                result,
-            };
-        }
+    /// What a completion says.
+    #[must_use]
+    pub fn by(completion: Entry) -> Self {
+        let Entry {
+            status_code,
+            result,
+            ..
+        } = completion;
         match Status::parse(status_code) {
             Ok(status) => Self::Completed { status, result },
             Err(_) => Self::Unknown(status_code),
@@ -70,61 +78,76 @@ pub struct Full {
 #[derive(Debug)]
 pub struct Commands<H> {
     slots: Box<[Slot<H>]>,
-    /// The first of the places without a command; each names the next.
+    /// The first of the slots without a command; each names the next.
     free: u16,
-    depth: u16,
     in_flight: u32,
-    /// First and last of the ended commands that nobody has collected, in the order in which they ended.
-    oldest: u16,
-    newest: u16,
-    uncollected: u32,
+    uncollected: Uncollected,
     /// Completions that named no command in flight.
     unmatched: u64,
 }
 
+/// Stands for no slot.
 const NONE: u16 = u16::MAX;
+/// Stands for no command identifier, which has 16 bits.
+const NOTHING: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Slot<H> {
-    /// What the command was submitted under: the place in the lower bits, and above it another number each time.
-    id: u16,
-    /// Another number each time, for the token.
-    life: u32,
-    state: SlotState,
-    older: u16,
-    /// Of a free place, the next one.
-    newer: u16,
+    /// Of the command that is here, or was last: the slot in the lower bits, above it a count.
+    token: u64,
+    /// The identifier that the completion of the command in flight will carry; [`NOTHING`] when none is in flight.
+    awaits: u32,
+    /// The next free one.
+    next: u16,
     holds: H,
 }
 
+/// The commands that ended and whose outcome nobody has taken, in the order in which they ended.
+#[derive(Debug)]
+struct Uncollected {
+    /// By slot.
+    places: Box<[Place]>,
+    oldest: u16,
+    newest: u16,
+    count: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
-enum SlotState {
-    Free,
-    InFlight,
-    Ended(Ended),
+struct Place {
+    outcome: Option<Ended>,
+    older: u16,
+    newer: u16,
 }
 
 impl<H: Keep> Commands<H> {
-    /// Room for `1 << depth_log2` commands; the programming model allows 12.
+    /// Room for `1 << depth_log2` commands; the programming model allows 12. The serial number tells this queue's tokens
+    /// from another's.
     #[must_use]
-    pub fn new(depth_log2: u8) -> Self {
+    pub fn new(depth_log2: u8, serial: u16) -> Self {
         let depth = 1u16 << depth_log2.min(auk_asic::bar0::MAX_DEPTH_LOG2);
         let slot = |index| Slot {
-            id: index,
-            life: 0,
-            state: SlotState::Free,
-            older: NONE,
-            newer: if index + 1 < depth { index + 1 } else { NONE },
+            token: u64::from(serial) << SERIAL_SHIFT | u64::from(index),
+            awaits: NOTHING,
+            next: if index + 1 < depth { index + 1 } else { NONE },
             holds: H::default(),
         };
         Self {
             slots: (0..depth).map(slot).collect(),
             free: 0,
-            depth,
             in_flight: 0,
-            oldest: NONE,
-            newest: NONE,
-            uncollected: 0,
+            uncollected: Uncollected::new(depth),
+            unmatched: 0,
+        }
+    }
+
+    /// Room for none.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            slots: Box::default(),
+            free: NONE,
+            in_flight: 0,
+            uncollected: Uncollected::new(0),
             unmatched: 0,
         }
     }
@@ -140,7 +163,7 @@ impl<H: Keep> Commands<H> {
     #[must_use]
     #[inline]
     pub const fn uncollected(&self) -> u32 {
-        self.uncollected
+        self.uncollected.count
     }
 
     /// Completions that named no command in flight.
@@ -149,7 +172,7 @@ impl<H: Keep> Commands<H> {
         self.unmatched
     }
 
-    /// A place for a command. `prepare` gets the identifier to submit it under, puts into its hands what it keeps alive, and
+    /// A slot for a command. `prepare` gets the identifier to submit it under, puts into its hands what it keeps alive, and
     /// submits it; if it fails there is no command.
     ///
     /// # Errors
@@ -160,75 +183,65 @@ impl<H: Keep> Commands<H> {
         prepare: impl FnOnce(u16, &mut H) -> Result<(), E>,
         full: impl FnOnce(Full) -> E,
     ) -> Result<Token, E> {
-        let index = self.free;
-        let Some(slot) = self.slots.get_mut(usize::from(index)) else {
+        let depth = self.slots.len() as u64;
+        let Some(slot) = self.slots.get_mut(usize::from(self.free)) else {
             return Err(full(Full {
                 in_flight: self.in_flight,
-                uncollected: self.uncollected,
+                uncollected: self.uncollected.count,
             }));
         };
-        let id = slot.id.wrapping_add(self.depth);
+        let token = slot.token.wrapping_add(depth);
+        let id = token as u16;
         if let Err(error) = prepare(id, &mut slot.holds) {
             slot.holds.release();
             return Err(error);
         }
-        self.free = slot.newer;
-        slot.id = id;
-        slot.life = slot.life.wrapping_add(1);
-        slot.state = SlotState::InFlight;
+        slot.token = token;
+        slot.awaits = u32::from(id);
+        self.free = slot.next;
         self.in_flight += 1;
-        Ok(Token {
-            slot: index,
-            life: slot.life,
-        })
+        Ok(Token(token))
     }
 
     /// Ends the command that a completion names, lets go what it kept alive, and leaves its outcome to be collected.
     /// `None` when no such command is in flight: the chip made it up, or says it twice.
     #[inline]
-    pub fn end(&mut self, command_id: u16, status_code: u16, result: u64) -> Option<Token> {
-        let token = self.stop(command_id)?;
-        self.leave(token.slot, Ended::by(status_code, result));
+    pub fn end(&mut self, completion: Entry) -> Option<Token> {
+        let slot = stop(&mut self.slots, completion.command_id);
+        let Some(slot) = slot else {
+            self.unmatched += 1;
+            return None;
+        };
+        self.in_flight -= 1;
+        let token = Token(slot.token);
+        let index = self.index(token);
+        self.uncollected.push(index, Ended::by(completion));
         Some(token)
     }
 
-    /// As [`end`](Self::end), and collects the outcome as well.
+    /// As [`end`](Self::end), for a caller who takes the outcome, which the completion has, at once.
     #[inline]
-    pub fn end_and_collect(
-        &mut self,
-        command_id: u16,
-        status_code: u16,
-        result: u64,
-    ) -> Option<(Token, Ended)> {
-        let token = self.stop(command_id)?;
-        self.vacate(token.slot);
-        Some((token, Ended::by(status_code, result)))
-    }
-
-    /// Takes the command that a completion names out of flight, and lets go what it kept alive.
-    #[inline]
-    fn stop(&mut self, id: u16) -> Option<Token> {
-        let index = id & (self.depth - 1);
-        let slot = self.slots.get_mut(usize::from(index))?;
-        if slot.id != id || !matches!(slot.state, SlotState::InFlight) {
+    pub fn end_and_collect(&mut self, completion: Entry) -> Option<Token> {
+        let slot = stop(&mut self.slots, completion.command_id);
+        let Some(slot) = slot else {
             self.unmatched += 1;
             return None;
-        }
-        slot.holds.release();
+        };
         self.in_flight -= 1;
-        Some(Token {
-            slot: index,
-            life: slot.life,
-        })
+        slot.next = self.free;
+        let token = Token(slot.token);
+        self.free = self.index(token);
+        Some(token)
     }
 
     /// Ends every command in flight as [`Ended::Lost`]. What they kept alive stays alive as long as `self`: nobody has said
     /// that the chip is done with it.
     pub fn lose_all(&mut self) {
-        for index in 0..self.slots.len() {
-            if matches!(self.slots[index].state, SlotState::InFlight) {
+        for (index, slot) in (0..).zip(&mut self.slots) {
+            if slot.awaits != NOTHING {
+                slot.awaits = NOTHING;
                 self.in_flight -= 1;
-                self.leave(index as u16, Ended::Lost);
+                self.uncollected.push(index, Ended::Lost);
             }
         }
     }
@@ -239,77 +252,54 @@ impl<H: Keep> Commands<H> {
     /// The state otherwise: [`Pending::Running`], or [`Pending::Unknown`] when it was collected before.
     #[inline]
     pub fn collect(&mut self, token: Token) -> Result<Ended, Pending> {
-        let Some(slot) = self.slots.get(usize::from(token.slot)) else {
-            return Err(Pending::Unknown);
-        };
-        if slot.life != token.life {
+        if !self.contains(token) {
             return Err(Pending::Unknown);
         }
-        match slot.state {
-            SlotState::Free => Err(Pending::Unknown),
-            SlotState::InFlight => Err(Pending::Running),
-            SlotState::Ended(ended) => {
-                self.forget(token.slot);
-                Ok(ended)
-            }
+        if self.runs(token) {
+            return Err(Pending::Running);
         }
+        let index = self.index(token);
+        let ended = self.uncollected.take(index).ok_or(Pending::Unknown)?;
+        self.free_after(index, ended);
+        Ok(ended)
     }
 
     /// The outcome of the command that ended longest ago and was not collected.
-    #[inline]
     pub fn collect_oldest(&mut self) -> Option<(Token, Ended)> {
-        let index = self.oldest;
-        let slot = self.slots.get(usize::from(index))?;
-        let SlotState::Ended(ended) = slot.state else {
-            return None;
-        };
-        let token = Token {
-            slot: index,
-            life: slot.life,
-        };
-        self.forget(index);
+        let index = self.uncollected.oldest;
+        let token = Token(self.slots.get(usize::from(index))?.token);
+        let ended = self.uncollected.take(index)?;
+        self.free_after(index, ended);
         Some((token, ended))
     }
 
     /// The identifier that a command in flight was submitted under.
     #[must_use]
     pub fn command_id(&self, token: Token) -> Option<u16> {
-        let slot = self.slots.get(usize::from(token.slot))?;
-        (slot.life == token.life && matches!(slot.state, SlotState::InFlight)).then_some(slot.id)
+        self.runs(token).then_some(token.0 as u16)
     }
 
-    /// Puts the outcome of a command that has ended at the end of the list.
-    fn leave(&mut self, index: u16, ended: Ended) {
-        self.uncollected += 1;
-        let before = self.newest;
-        match self.slots.get_mut(usize::from(before)) {
-            Some(older) => older.newer = index,
-            None => self.oldest = index,
-        }
-        self.newest = index;
-        let slot = &mut self.slots[usize::from(index)];
-        slot.state = SlotState::Ended(ended);
-        slot.older = before;
-        slot.newer = NONE;
+    /// Whether a command is one of these: it runs, or it ended and no other has taken its place.
+    #[must_use]
+    pub fn contains(&self, token: Token) -> bool {
+        let slot = self.slots.get(usize::from(self.index(token)));
+        slot.is_some_and(|slot| slot.token == token.0)
     }
 
-    /// Takes an ended command out of the list, and frees its place. That of a lost one is used no more, because of what it
-    /// keeps alive.
-    fn forget(&mut self, index: u16) {
-        let slot = &mut self.slots[usize::from(index)];
-        let (older, newer) = (slot.older, slot.newer);
-        let lost = matches!(slot.state, SlotState::Ended(Ended::Lost));
-        slot.state = SlotState::Free;
-        match self.slots.get_mut(usize::from(older)) {
-            Some(older) => older.newer = newer,
-            None => self.oldest = newer,
-        }
-        match self.slots.get_mut(usize::from(newer)) {
-            Some(newer) => newer.older = older,
-            None => self.newest = older,
-        }
-        self.uncollected -= 1;
-        if !lost {
+    fn runs(&self, token: Token) -> bool {
+        let slot = self.slots.get(usize::from(self.index(token)));
+        slot.is_some_and(|slot| slot.token == token.0 && slot.awaits != NOTHING)
+    }
+
+    /// The slot that a command is in.
+    #[inline]
+    const fn index(&self, token: Token) -> u16 {
+        slot_of(token.0 as u16, self.slots.len()) as u16
+    }
+
+    /// The slot of a lost command is used no more, because of what it keeps alive.
+    fn free_after(&mut self, index: u16, ended: Ended) {
+        if ended != Ended::Lost {
             self.vacate(index);
         }
     }
@@ -317,9 +307,82 @@ impl<H: Keep> Commands<H> {
     #[inline]
     fn vacate(&mut self, index: u16) {
         if let Some(slot) = self.slots.get_mut(usize::from(index)) {
-            slot.state = SlotState::Free;
-            slot.newer = self.free;
+            slot.next = self.free;
             self.free = index;
+        }
+    }
+}
+
+/// The slot that a command with this identifier is in, of as many as a power of two.
+#[inline]
+const fn slot_of(id: u16, depth: usize) -> usize {
+    id as usize & depth.wrapping_sub(1)
+}
+
+/// Takes the command that a completion names out of flight, and lets go what it kept alive.
+#[inline]
+fn stop<H: Keep>(slots: &mut [Slot<H>], id: u16) -> Option<&mut Slot<H>> {
+    let slot = slots.get_mut(slot_of(id, slots.len()))?;
+    if slot.awaits != u32::from(id) {
+        return None;
+    }
+    slot.awaits = NOTHING;
+    slot.holds.release();
+    Some(slot)
+}
+
+impl Uncollected {
+    fn new(depth: u16) -> Self {
+        let place = Place {
+            outcome: None,
+            older: NONE,
+            newer: NONE,
+        };
+        Self {
+            places: vec![place; usize::from(depth)].into(),
+            oldest: NONE,
+            newest: NONE,
+            count: 0,
+        }
+    }
+
+    fn get(&mut self, index: u16) -> Option<&mut Place> {
+        self.places.get_mut(usize::from(index))
+    }
+
+    fn push(&mut self, index: u16, ended: Ended) {
+        let older = self.newest;
+        let Some(place) = self.get(index) else {
+            return;
+        };
+        *place = Place {
+            outcome: Some(ended),
+            older,
+            newer: NONE,
+        };
+        self.link(older, index);
+        self.newest = index;
+        self.count += 1;
+    }
+
+    fn take(&mut self, index: u16) -> Option<Ended> {
+        let place = self.get(index)?;
+        let ended = place.outcome.take()?;
+        let (older, newer) = (place.older, place.newer);
+        self.link(older, newer);
+        match self.get(newer) {
+            Some(newer) => newer.older = older,
+            None => self.newest = older,
+        }
+        self.count -= 1;
+        Some(ended)
+    }
+
+    /// Has `newer` follow `older`, or be the oldest.
+    fn link(&mut self, older: u16, newer: u16) {
+        match self.get(older) {
+            Some(older) => older.newer = newer,
+            None => self.oldest = newer,
         }
     }
 }

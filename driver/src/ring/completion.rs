@@ -2,20 +2,28 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use auk_asic::Status;
 use auk_asic::completion::{Completion, Tail};
 
-/// 64-bit words of an entry.
-const WORDS: usize = Completion::SIZE / size_of::<u64>();
+use super::place;
 
-/// The driver's index into a completion ring.
+/// A place in the ring: the words of an entry.
+pub type CompletionPlace = [AtomicU64; Completion::SIZE / size_of::<u64>()];
+
+/// What tells a completion of this lap of this life of the queue from everything else.
+const IDENTITY: u64 = Tail::new()
+    .with_phase(true)
+    .with_tag(u16::MAX)
+    .with_queue(u16::MAX)
+    .into_bits();
+const PHASE: u64 = Tail::new().with_phase(true).into_bits();
+
+/// The driver's index into a completion ring. The memory that it is given is the whole ring: a power of two places.
 #[derive(Debug)]
 pub struct CompletionRing {
-    queue: u16,
-    tag: u16,
-    mask: u32,
+    /// The bits of [`IDENTITY`] of the next completion. In the first lap the phase is 1.
+    expected: u64,
     head: u32,
-    /// Of the lap that the ring is in; of the first one it is 1.
-    phase: bool,
     /// The last word that was not of this queue's life, so that one stray is counted once.
     last_stray: u64,
     strays: u64,
@@ -32,6 +40,15 @@ pub struct Entry {
     pub result: u64,
 }
 
+impl Entry {
+    /// Whether it says that the command succeeded.
+    #[must_use]
+    #[inline]
+    pub const fn is_success(&self) -> bool {
+        self.status_code == Status::Success.code()
+    }
+}
+
 impl CompletionRing {
     /// Bytes of a ring of this depth.
     #[must_use]
@@ -41,13 +58,11 @@ impl CompletionRing {
 
     /// The index into a zeroed ring of queue `queue`, whose completions will carry `tag`.
     #[must_use]
-    pub const fn new(depth_log2: u8, queue: u16, tag: u16) -> Self {
+    pub const fn new(queue: u16, tag: u16) -> Self {
+        let expected = Tail::new().with_phase(true).with_tag(tag).with_queue(queue);
         Self {
-            queue,
-            tag,
-            mask: (1 << depth_log2) - 1,
+            expected: expected.into_bits(),
             head: 0,
-            phase: true,
             last_stray: 0,
             strays: 0,
         }
@@ -56,7 +71,7 @@ impl CompletionRing {
     /// The tag that completions carry.
     #[must_use]
     pub const fn tag(&self) -> u16 {
-        self.tag
+        Tail::from_bits(self.expected).tag()
     }
 
     /// Completions consumed since the queue was made, modulo 2^32.
@@ -78,20 +93,23 @@ impl CompletionRing {
     /// with the right phase and another queue or tag is not consumed: the chip owes this place a completion of this
     /// life, which will overwrite it.
     #[inline]
-    pub fn next(&mut self, memory: &[AtomicU64]) -> Option<Entry> {
-        let [first, last] = self.place(memory)?;
+    pub fn next(&mut self, memory: &[CompletionPlace]) -> Option<Entry> {
+        let (head, expected) = (self.head, self.expected);
+        let [first, last] = memory.get(place(head, memory))?;
         let word = last.load(Ordering::Acquire);
-        let tail = Tail::from_bits(word);
-        if tail.phase() != self.phase {
-            return None;
-        }
-        if tail.tag() != self.tag || tail.queue() != self.queue {
-            self.note_stray(word);
+        let differs = (word ^ expected) & IDENTITY;
+        if differs != 0 {
+            if differs & PHASE == 0 {
+                self.note_stray(word);
+            }
             return None;
         }
         let result = first.load(Ordering::Relaxed);
-        self.head = self.head.wrapping_add(1);
-        self.phase ^= self.head & self.mask == 0;
+        self.head = head.wrapping_add(1);
+        if place(self.head, memory) == 0 {
+            self.expected = expected ^ PHASE;
+        }
+        let tail = Tail::from_bits(word);
         Some(Entry {
             command_id: tail.command_id(),
             status_code: tail.status_code(),
@@ -99,21 +117,11 @@ impl CompletionRing {
         })
     }
 
-    /// Whether [`CompletionRing::next`] would find something to look at. For the look after arming.
+    /// Whether [`CompletionRing::next`] would find something. For the look after arming.
     #[must_use]
-    pub fn has_next(&self, memory: &[AtomicU64]) -> bool {
-        let Some([_, last]) = self.place(memory) else {
-            return false;
-        };
-        let tail = Tail::from_bits(last.load(Ordering::Acquire));
-        tail.phase() == self.phase && tail.tag() == self.tag && tail.queue() == self.queue
-    }
-
-    /// The two words of the next completion.
-    #[inline]
-    fn place<'a>(&self, memory: &'a [AtomicU64]) -> Option<&'a [AtomicU64; WORDS]> {
-        let (entries, _) = memory.as_chunks();
-        entries.get((self.head & self.mask) as usize)
+    pub fn has_next(&self, memory: &[CompletionPlace]) -> bool {
+        let next = memory.get(place(self.head, memory));
+        next.is_some_and(|[_, last]| (last.load(Ordering::Acquire) ^ self.expected) & IDENTITY == 0)
     }
 
     #[cold]

@@ -8,10 +8,16 @@ mod completion;
 mod protocol;
 mod submission;
 
-pub use commands::{Commands, Ended, Full, Keep, Pending, Token};
-pub use completion::{CompletionRing, Entry};
+pub use commands::{Commands, Ended, Full, Keep, Pending, SERIALS, Token};
+pub use completion::{CompletionPlace, CompletionRing, Entry};
 pub use protocol::{SharedWords, arm_and_look, publish};
-pub use submission::SubmissionRing;
+pub use submission::{SubmissionPlace, SubmissionRing, SubmissionWords};
+
+/// Where the entry of a free-running index is in a ring, which has a power of two places.
+#[inline]
+const fn place<T>(index: u32, memory: &[T]) -> usize {
+    index as usize & memory.len().wrapping_sub(1)
+}
 
 #[cfg(all(test, loom))]
 mod loom_tests;

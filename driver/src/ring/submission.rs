@@ -4,13 +4,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use auk_asic::submission::Submission;
 
-/// 64-bit words of an entry.
+use super::place;
+
+/// A place in the ring: the words of an entry.
+pub type SubmissionPlace = [AtomicU64; WORDS];
 const WORDS: usize = Submission::SIZE / size_of::<u64>();
 
-/// The driver's index into a submission ring.
-#[derive(Debug)]
+/// A submission entry as it is stored, but for its identifier.
+#[derive(Clone, Copy, Debug)]
+pub struct SubmissionWords([u64; WORDS]);
+
+/// The driver's index into a submission ring. The memory that it is given is the whole ring: a power of two places.
+#[derive(Debug, Default)]
 pub struct SubmissionRing {
-    mask: u32,
     tail: u32,
 }
 
@@ -21,15 +27,6 @@ impl SubmissionRing {
         Submission::SIZE << depth_log2
     }
 
-    /// An empty ring.
-    #[must_use]
-    pub const fn new(depth_log2: u8) -> Self {
-        Self {
-            mask: (1 << depth_log2) - 1,
-            tail: 0,
-        }
-    }
-
     /// Entries written since the queue was made, modulo 2^32: the doorbell's next value.
     #[inline]
     #[must_use]
@@ -37,18 +34,35 @@ impl SubmissionRing {
         self.tail
     }
 
-    /// Writes the next entry. The caller has seen to it that the chip is done with the one that lies there: no more
-    /// commands are in flight than the ring is deep.
+    /// Writes the next entry, under an identifier. The caller has seen to it that the chip is done with the one that lies
+    /// there: no more commands are in flight than the ring is deep.
     #[inline]
-    pub fn write(&mut self, memory: &[AtomicU64], entry: &Submission) {
-        let words: [u64; WORDS] = zerocopy::transmute!(*entry);
-        let (entries, _) = memory.as_chunks::<WORDS>();
-        if let Some(place) = entries.get((self.tail & self.mask) as usize) {
+    pub fn write(&mut self, memory: &[SubmissionPlace], entry: &SubmissionWords, id: u16) {
+        let tail = self.tail;
+        if let Some(place) = memory.get(place(tail, memory)) {
             // The doorbell's release fence publishes them.
-            for (to, word) in place.iter().zip(words) {
-                to.store(word, Ordering::Relaxed);
+            let id = u64::from(id) << Submission::COMMAND_ID_SHIFT;
+            place[0].store(entry.0[0] | id, Ordering::Relaxed);
+            for (to, word) in place.iter().zip(&entry.0).skip(1) {
+                to.store(*word, Ordering::Relaxed);
             }
         }
-        self.tail = self.tail.wrapping_add(1);
+        self.tail = tail.wrapping_add(1);
+    }
+}
+
+impl SubmissionWords {
+    /// The words of an entry, whose identifier is still to come.
+    #[must_use]
+    #[inline]
+    pub const fn new(entry: Submission) -> Self {
+        Self(zerocopy::transmute!(entry.with_id(0)))
+    }
+
+    /// The same entry, to start after all earlier ones of its queue have completed.
+    #[must_use]
+    pub const fn fenced(self) -> Self {
+        let entry: Submission = zerocopy::transmute!(self.0);
+        Self::new(entry.fenced())
     }
 }

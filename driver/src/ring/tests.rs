@@ -8,18 +8,26 @@ use auk_asic::io::IoCommand;
 use auk_asic::submission::Submission;
 use proptest::prelude::*;
 
-use super::{Commands, CompletionRing, Ended, Full, Pending, SubmissionRing, Token};
+use super::{
+    Commands, CompletionPlace, CompletionRing, Ended, Entry, Full, Pending, SubmissionRing,
+    SubmissionWords, Token,
+};
 
 const QUEUE: u16 = 3;
 const TAG: u16 = 0xBEEF;
+const SERIAL: u16 = 0xA5;
 
-fn memory(bytes: usize) -> Vec<AtomicU64> {
-    (0..bytes / 8).map(|_| AtomicU64::new(0)).collect()
+/// A zeroed ring of places of `N` words.
+fn memory<const N: usize>(bytes: usize) -> Vec<[AtomicU64; N]> {
+    (0..bytes / 8 / N)
+        .map(|_| std::array::from_fn(|_| AtomicU64::new(0)))
+        .collect()
 }
 
-fn post(memory: &[AtomicU64], index: usize, tail: Tail, result: u64) {
-    memory[index * 2].store(result, Ordering::Relaxed);
-    memory[index * 2 + 1].store(tail.into_bits(), Ordering::Release);
+fn post(memory: &[CompletionPlace], index: usize, tail: Tail, result: u64) {
+    let [first, last] = &memory[index];
+    first.store(result, Ordering::Relaxed);
+    last.store(tail.into_bits(), Ordering::Release);
 }
 
 fn tail(phase: bool, command_id: u16) -> Tail {
@@ -28,6 +36,14 @@ fn tail(phase: bool, command_id: u16) -> Tail {
         .with_tag(TAG)
         .with_queue(QUEUE)
         .with_command_id(command_id)
+}
+
+fn completion(command_id: u16, status_code: u16, result: u64) -> Entry {
+    Entry {
+        command_id,
+        status_code,
+        result,
+    }
 }
 
 /// A command that keeps `held` alive.
@@ -45,14 +61,16 @@ fn begin<T>(commands: &mut Commands<Option<T>>, held: T) -> Result<(Token, u16),
 #[test]
 fn entries_lie_one_after_the_other_and_wrap() {
     let memory = memory(SubmissionRing::bytes(1));
-    let mut ring = SubmissionRing::new(1);
-    let entry = |id| IoCommand::Nop.encode().with_id(id);
+    let mut ring = SubmissionRing::default();
+    let nop = IoCommand::Nop.encode().fenced();
+    let entry = |id| nop.with_id(id);
     for id in 1..=3 {
-        ring.write(&memory, &entry(id));
+        ring.write(&memory, &SubmissionWords::new(nop), id);
     }
     assert_eq!(ring.tail(), 3);
     let words: Vec<u64> = memory
         .iter()
+        .flatten()
         .map(|word| word.load(Ordering::Relaxed))
         .collect();
     let first: [u64; 8] = zerocopy::transmute!(entry(3));
@@ -65,7 +83,7 @@ fn entries_lie_one_after_the_other_and_wrap() {
 #[test]
 fn a_completion_is_seen_once_and_the_phase_turns_with_each_lap() {
     let memory = memory(CompletionRing::bytes(1));
-    let mut ring = CompletionRing::new(1, QUEUE, TAG);
+    let mut ring = CompletionRing::new(QUEUE, TAG);
     for lap in 0..4u16 {
         for index in 0..2u16 {
             assert_eq!(ring.next(&memory), None);
@@ -86,7 +104,7 @@ fn a_completion_is_seen_once_and_the_phase_turns_with_each_lap() {
 #[test]
 fn a_completion_of_a_former_life_or_another_queue_waits_to_be_overwritten() {
     let memory = memory(CompletionRing::bytes(1));
-    let mut ring = CompletionRing::new(1, QUEUE, TAG);
+    let mut ring = CompletionRing::new(QUEUE, TAG);
     for stray in [tail(true, 1).with_tag(1), tail(true, 1).with_queue(9)] {
         post(&memory, 0, stray, 0);
         assert_eq!((ring.next(&memory), ring.next(&memory)), (None, None));
@@ -99,23 +117,23 @@ fn a_completion_of_a_former_life_or_another_queue_waits_to_be_overwritten() {
 
 #[test]
 fn a_status_that_does_not_exist_ends_its_command_as_an_error() {
-    let mut commands = Commands::new(2);
+    let mut commands = Commands::new(2, SERIAL);
     let (token, id) = begin(&mut commands, ()).unwrap();
-    assert_eq!(commands.end(id, 0x7FFF, 0), Some(token));
+    assert_eq!(commands.end(completion(id, 0x7FFF, 0)), Some(token));
     assert!(matches!(commands.collect(token), Ok(Ended::Unknown(_))));
 }
 
 #[test]
 fn a_completion_that_is_said_twice_ends_nothing_twice() {
-    let mut commands = Commands::new(1);
+    let mut commands = Commands::new(1, SERIAL);
     let (first, id) = begin(&mut commands, ()).unwrap();
-    assert!(commands.end(id, 0, 0).is_some());
-    assert!(commands.end(id, 0, 0).is_none());
+    assert!(commands.end(completion(id, 0, 0)).is_some());
+    assert!(commands.end(completion(id, 0, 0)).is_none());
     commands.collect(first).unwrap();
     let (second, next) = begin(&mut commands, ()).unwrap();
     // The same place, another identifier: the old completion is still nobody's.
     assert_ne!(id, next);
-    assert!(commands.end(id, 0, 0).is_none());
+    assert!(commands.end(completion(id, 0, 0)).is_none());
     assert_eq!(commands.collect(first), Err(Pending::Unknown));
     assert_eq!(commands.collect(second), Err(Pending::Running));
     assert_eq!(commands.unmatched(), 2);
@@ -124,7 +142,7 @@ fn a_completion_that_is_said_twice_ends_nothing_twice() {
 #[test]
 fn what_a_lost_command_holds_is_kept_until_it_is_released() {
     let held = std::rc::Rc::new(());
-    let mut commands = Commands::new(1);
+    let mut commands = Commands::new(1, SERIAL);
     let (token, _) = begin(&mut commands, held.clone()).unwrap();
     commands.lose_all();
     assert_eq!(commands.collect(token), Ok(Ended::Lost));
@@ -136,6 +154,17 @@ fn what_a_lost_command_holds_is_kept_until_it_is_released() {
     assert_eq!(std::rc::Rc::strong_count(&held), 3);
     drop(commands);
     assert_eq!(std::rc::Rc::strong_count(&held), 1);
+}
+
+#[test]
+fn a_token_of_another_queue_is_unknown() {
+    let mut commands = Commands::new(2, SERIAL);
+    let mut others = Commands::new(2, SERIAL + 1);
+    let (token, id) = begin(&mut commands, ()).unwrap();
+    let (other, same) = begin(&mut others, ()).unwrap();
+    assert_eq!(id, same);
+    assert_eq!(commands.collect(other), Err(Pending::Unknown));
+    assert!(!commands.contains(other) && commands.contains(token));
 }
 
 #[derive(Clone, Debug)]
@@ -166,21 +195,21 @@ proptest! {
         phase_bits in any::<u64>(),
     ) {
         let memory = memory(CompletionRing::bytes(4));
-        for (i, (cell, word)) in memory.iter().zip(words).enumerate() {
+        for (i, (cell, word)) in memory.iter().flatten().zip(words).enumerate() {
             // Half of them with queue and tag right, so that more than the first check is reached.
             let tail = Tail::from_bits(word).with_queue(QUEUE).with_tag(TAG);
             let word = if phase_bits >> i & 1 == 1 { tail.into_bits() } else { word };
             cell.store(word, Ordering::Relaxed);
         }
-        let mut ring = CompletionRing::new(4, QUEUE, TAG);
-        let mut commands = Commands::new(4);
+        let mut ring = CompletionRing::new(QUEUE, TAG);
+        let mut commands = Commands::new(4, SERIAL);
         for _ in 0..8 {
             let _ = begin(&mut commands, ());
         }
         let mut ended = 0;
         for _ in 0..64 {
             if let Some(entry) = ring.next(&memory) {
-                ended += u32::from(commands.end(entry.command_id, entry.status_code, entry.result).is_some());
+                ended += u32::from(commands.end(entry).is_some());
             }
         }
         prop_assert!(ring.head() <= 16);
@@ -191,7 +220,7 @@ proptest! {
     fn every_command_ends_once_whatever_order_the_chip_and_the_caller_choose(
         steps in proptest::collection::vec(step(), 1..200),
     ) {
-        let mut commands = Commands::new(2);
+        let mut commands = Commands::new(2, SERIAL);
         let mut running = Vec::new();
         let mut ended = Vec::new();
         for (number, step) in steps.into_iter().enumerate() {
@@ -207,17 +236,16 @@ proptest! {
                 Step::End(which) if !running.is_empty() => {
                     let (token, id) = running.remove(which % running.len());
                     prop_assert_eq!(commands.command_id(token), Some(id));
-                    prop_assert_eq!(commands.end(id, 0, u64::from(id)), Some(token));
+                    prop_assert_eq!(commands.end(completion(id, 0, u64::from(id))), Some(token));
                     ended.push((token, id));
                 }
                 Step::EndAndCollect(which) if !running.is_empty() => {
                     let (token, id) = running.remove(which % running.len());
-                    let expected = Ended::Completed { status: Status::Success, result: 7 };
-                    prop_assert_eq!(commands.end_and_collect(id, 0, 7), Some((token, expected)));
+                    prop_assert_eq!(commands.end_and_collect(completion(id, 0, 7)), Some(token));
                     prop_assert_eq!(commands.collect(token), Err(Pending::Unknown));
                 }
                 Step::Bogus(id, status) if !running.iter().any(|(_, known)| *known == id) => {
-                    prop_assert_eq!(commands.end(id, status, 0), None);
+                    prop_assert_eq!(commands.end(completion(id, status, 0)), None);
                 }
                 Step::Collect(which) if !ended.is_empty() => {
                     let (token, id) = ended.remove(which % ended.len());
