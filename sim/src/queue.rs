@@ -16,6 +16,9 @@ use crate::arming::{Arming, Verdict};
 use crate::io::Job;
 use crate::ring::Ring;
 
+/// Completions that are posted together at most: two cache lines of them.
+const GROUP: usize = 8;
+
 /// Why a queue stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
@@ -63,6 +66,8 @@ pub(crate) struct Queue {
     fetched: u32,
     /// Completions posted.
     completed: u32,
+    /// Completions that are to be posted next, in this order.
+    staged: Vec<(u16, Result<u64, Status>)>,
     /// Entries taken from the ring and not begun.
     backlog: VecDeque<Submission>,
     pub(crate) current: Option<Current>,
@@ -93,6 +98,7 @@ impl Queue {
             tail: 0,
             fetched: 0,
             completed: 0,
+            staged: Vec::with_capacity(GROUP),
             backlog: VecDeque::new(),
             current: None,
             arming: Arming::new(shape.coalescing),
@@ -188,14 +194,35 @@ impl Queue {
         Some(entry)
     }
 
-    /// Posts a completion.
+    /// Posts a completion, after those that are staged.
     #[inline]
     pub(crate) fn complete(&mut self, command_id: u16, outcome: Result<u64, Status>) {
-        let (result, status) = match outcome {
-            Ok(result) => (result, Status::Success),
-            Err(status) => (0, status),
-        };
-        self.post(command_id, result, status);
+        self.stage(command_id, outcome);
+        self.post_staged();
+    }
+
+    /// Has a completion posted with the next ones: whoever polls for them has their cache line, and each post takes it away.
+    /// [`Queue::post_staged`] must follow before the chip is let go.
+    #[inline]
+    pub(crate) fn stage(&mut self, command_id: u16, outcome: Result<u64, Status>) {
+        if self.staged.len() == GROUP {
+            self.post_staged();
+        }
+        self.staged.push((command_id, outcome));
+    }
+
+    /// Posts what is staged.
+    #[inline]
+    pub(crate) fn post_staged(&mut self) {
+        for index in 0..self.staged.len() {
+            let (command_id, outcome) = self.staged[index];
+            let (result, status) = match outcome {
+                Ok(result) => (result, Status::Success),
+                Err(status) => (0, status),
+            };
+            self.post(command_id, result, status);
+        }
+        self.staged.clear();
     }
 
     #[inline]

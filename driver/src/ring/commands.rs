@@ -4,6 +4,7 @@
 //! the command keeps alive. A command whose outcome is not taken at once is in the list of [`Uncollected`] besides.
 
 use auk_asic::Status;
+use auk_asic::completion::Tail;
 
 use super::Entry;
 
@@ -50,14 +51,12 @@ impl Ended {
     /// What a completion says.
     #[must_use]
     pub fn by(completion: Entry) -> Self {
-        let Entry {
-            status_code,
-            result,
-            ..
-        } = completion;
-        match Status::parse(status_code) {
-            Ok(status) => Self::Completed { status, result },
-            Err(_) => Self::Unknown(status_code),
+        match completion.tail.status() {
+            Ok(status) => Self::Completed {
+                status,
+                result: completion.result,
+            },
+            Err(_) => Self::Unknown(completion.tail.status_code()),
         }
     }
 }
@@ -86,6 +85,9 @@ pub struct Commands<H> {
     unmatched: u64,
 }
 
+/// Where the identifier begins in the tail of a completion.
+const COMMAND_ID_SHIFT: u32 = Tail::new().with_command_id(1).into_bits().trailing_zeros();
+
 /// Stands for no slot.
 const NONE: u16 = u16::MAX;
 /// Stands for no command identifier, which has 16 bits.
@@ -97,6 +99,8 @@ struct Slot<H> {
     token: u64,
     /// The identifier that the completion of the command in flight will carry; [`NOTHING`] when none is in flight.
     awaits: u32,
+    /// Which one it is.
+    index: u16,
     /// The next free one.
     next: u16,
     holds: H,
@@ -128,6 +132,7 @@ impl<H: Keep> Commands<H> {
         let slot = |index| Slot {
             token: u64::from(serial) << SERIAL_SHIFT | u64::from(index),
             awaits: NOTHING,
+            index,
             next: if index + 1 < depth { index + 1 } else { NONE },
             holds: H::default(),
         };
@@ -207,14 +212,13 @@ impl<H: Keep> Commands<H> {
     /// `None` when no such command is in flight: the chip made it up, or says it twice.
     #[inline]
     pub fn end(&mut self, completion: Entry) -> Option<Token> {
-        let slot = stop(&mut self.slots, completion.command_id);
+        let slot = stop(&mut self.slots, completion);
         let Some(slot) = slot else {
             self.unmatched += 1;
             return None;
         };
         self.in_flight -= 1;
-        let token = Token(slot.token);
-        let index = self.index(token);
+        let (token, index) = (Token(slot.token), slot.index);
         self.uncollected.push(index, Ended::by(completion));
         Some(token)
     }
@@ -222,16 +226,15 @@ impl<H: Keep> Commands<H> {
     /// As [`end`](Self::end), for a caller who takes the outcome, which the completion has, at once.
     #[inline]
     pub fn end_and_collect(&mut self, completion: Entry) -> Option<Token> {
-        let slot = stop(&mut self.slots, completion.command_id);
+        let slot = stop(&mut self.slots, completion);
         let Some(slot) = slot else {
             self.unmatched += 1;
             return None;
         };
         self.in_flight -= 1;
         slot.next = self.free;
-        let token = Token(slot.token);
-        self.free = self.index(token);
-        Some(token)
+        self.free = slot.index;
+        Some(Token(slot.token))
     }
 
     /// Ends every command in flight as [`Ended::Lost`]. What they kept alive stays alive as long as `self`: nobody has said
@@ -294,7 +297,7 @@ impl<H: Keep> Commands<H> {
     /// The slot that a command is in.
     #[inline]
     const fn index(&self, token: Token) -> u16 {
-        slot_of(token.0 as u16, self.slots.len()) as u16
+        slot_of(token.0, self.slots.len()) as u16
     }
 
     /// The slot of a lost command is used no more, because of what it keeps alive.
@@ -313,17 +316,19 @@ impl<H: Keep> Commands<H> {
     }
 }
 
-/// The slot that a command with this identifier is in, of as many as a power of two.
+/// The slot of a command, of as many as a power of two: the lowest bits of its identifier, and of its token.
 #[inline]
-const fn slot_of(id: u16, depth: usize) -> usize {
+const fn slot_of(id: u64, depth: usize) -> usize {
     id as usize & depth.wrapping_sub(1)
 }
 
 /// Takes the command that a completion names out of flight, and lets go what it kept alive.
 #[inline]
-fn stop<H: Keep>(slots: &mut [Slot<H>], id: u16) -> Option<&mut Slot<H>> {
+fn stop<H: Keep>(slots: &mut [Slot<H>], completion: Entry) -> Option<&mut Slot<H>> {
+    // What lies above the identifier does not matter to the slot.
+    let id = completion.tail.into_bits() >> COMMAND_ID_SHIFT;
     let slot = slots.get_mut(slot_of(id, slots.len()))?;
-    if slot.awaits != u32::from(id) {
+    if slot.awaits != u32::from(completion.tail.command_id()) {
         return None;
     }
     slot.awaits = NOTHING;

@@ -23,7 +23,8 @@ const PHASE: u64 = Tail::new().with_phase(true).into_bits();
 pub struct CompletionRing {
     /// The bits of [`IDENTITY`] of the next completion. In the first lap the phase is 1.
     expected: u64,
-    head: u32,
+    /// Not cut to 32 bits, so that a place in the ring needs no widening.
+    head: usize,
     /// The last word that was not of this queue's life, so that one stray is counted once.
     last_stray: u64,
     strays: u64,
@@ -32,10 +33,7 @@ pub struct CompletionRing {
 /// A completion of this life of the queue. What it says of commands is still to be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The command's identifier, as the chip gave it.
-    pub command_id: u16,
-    /// The status code, as the chip gave it.
-    pub status_code: u16,
+    pub(super) tail: Tail,
     /// The result.
     pub result: u64,
 }
@@ -45,7 +43,11 @@ impl Entry {
     #[must_use]
     #[inline]
     pub const fn is_success(&self) -> bool {
-        self.status_code == Status::Success.code()
+        const STATUS: u64 = Tail::new().with_status_code(0x7FFF).into_bits();
+        const SUCCESS: u64 = Tail::new()
+            .with_status_code(Status::Success.code())
+            .into_bits();
+        self.tail.into_bits() & STATUS == SUCCESS
     }
 }
 
@@ -77,7 +79,7 @@ impl CompletionRing {
     /// Completions consumed since the queue was made, modulo 2^32.
     #[must_use]
     pub const fn head(&self) -> u32 {
-        self.head
+        self.head as u32
     }
 
     /// Completions seen that carried another queue's number or tag: of a former life of the queue, or of a chip that has
@@ -109,10 +111,8 @@ impl CompletionRing {
         if place(self.head, memory) == 0 {
             self.expected = expected ^ PHASE;
         }
-        let tail = Tail::from_bits(word);
         Some(Entry {
-            command_id: tail.command_id(),
-            status_code: tail.status_code(),
+            tail: Tail::from_bits(word),
             result,
         })
     }

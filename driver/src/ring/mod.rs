@@ -15,8 +15,8 @@ pub use submission::{SubmissionPlace, SubmissionRing, SubmissionWords};
 
 /// Where the entry of a free-running index is in a ring, which has a power of two places.
 #[inline]
-const fn place<T>(index: u32, memory: &[T]) -> usize {
-    index as usize & memory.len().wrapping_sub(1)
+const fn place<T>(index: usize, memory: &[T]) -> usize {
+    index & memory.len().wrapping_sub(1)
 }
 
 #[cfg(all(test, loom))]

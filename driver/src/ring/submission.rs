@@ -17,7 +17,8 @@ pub struct SubmissionWords([u64; WORDS]);
 /// The driver's index into a submission ring. The memory that it is given is the whole ring: a power of two places.
 #[derive(Debug, Default)]
 pub struct SubmissionRing {
-    tail: u32,
+    /// Not cut to 32 bits, so that a place in the ring needs no widening.
+    tail: usize,
 }
 
 impl SubmissionRing {
@@ -31,7 +32,7 @@ impl SubmissionRing {
     #[inline]
     #[must_use]
     pub const fn tail(&self) -> u32 {
-        self.tail
+        self.tail as u32
     }
 
     /// Writes the next entry, under an identifier. The caller has seen to it that the chip is done with the one that lies

@@ -95,6 +95,15 @@ impl Job {
     }
 }
 
+/// Whether an entry is over so soon that completions before it may wait for its own.
+#[inline]
+pub(crate) fn is_short(entry: &Submission) -> bool {
+    /// Bytes of a short copy or fill: about a microsecond.
+    const SHORT: u64 = 16 << 10;
+    let [length, ..] = entry.args;
+    entry.opcode == IoOpcode::Nop.code() || length <= SHORT
+}
+
 /// Whether an entry is a NOP that asks for nothing else; it needs no decoding.
 #[inline]
 fn is_plain_nop(entry: &Submission) -> bool {

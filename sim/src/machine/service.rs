@@ -159,6 +159,7 @@ impl Machine {
         let mut turn = Turn::default();
         if queue.sweep() || queue.current.is_some() {
             work(queue, resources, &mut turn);
+            queue.post_staged();
         }
         if let Some(begun) = turn.begun {
             let elapsed = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -203,6 +204,7 @@ impl Machine {
                 worked = true;
             }
         }
+        queue.post_staged();
         if let Verdict::At(due) = interrupt(queue, resources) {
             earlier(&mut self.wake_at, due);
         }
@@ -215,6 +217,9 @@ impl Machine {
 #[inline]
 fn work(queue: &mut Queue, resources: &mut Resources, turn: &mut Turn) {
     for _ in 0..BATCH {
+        if queue.current.is_some() {
+            queue.post_staged();
+        }
         if let Some(current) = &mut queue.current {
             if !current.job.is_wait() {
                 turn.begun.get_or_insert_with(Instant::now);
@@ -243,6 +248,9 @@ fn work(queue: &mut Queue, resources: &mut Resources, turn: &mut Turn) {
         if entry.opcode != IoOpcode::Nop.code() {
             turn.begun.get_or_insert_with(Instant::now);
         }
+        if !io::is_short(&entry) {
+            queue.post_staged();
+        }
         match io::start(&entry, queue.context(), resources) {
             Started::Done(outcome) => {
                 finish(queue, resources, entry.command_id, outcome, false);
@@ -269,6 +277,7 @@ fn interrupt(queue: &mut Queue, resources: &mut Resources) -> Verdict {
     verdict
 }
 
+/// Counts a command that has ended, and stages its completion.
 #[inline]
 fn finish(
     queue: &mut Queue,
@@ -293,5 +302,5 @@ fn finish(
             }
         }
     }
-    queue.complete(command_id, outcome);
+    queue.stage(command_id, outcome);
 }

@@ -188,13 +188,16 @@ impl Memory {
                 .is_some_and(|last| last <= self.last_address)
     }
 
-    /// Keeps `length` bytes of host memory at `iova` at hand; `None` when the chip may not go there in this direction,
-    /// or they do not lie in one mapping.
-    pub(crate) fn hold(&self, iova: u64, length: u64, direction: Direction) -> Option<Held> {
-        self.host
-            .window(iova, length, direction)
-            .filter(|window| window.len() == length)
-            .map(|window| window.hold())
+    /// Keeps host memory at `iova` at hand, as much of `length` bytes as lies in one mapping; `None` when the chip may not go
+    /// there in this direction.
+    pub(crate) fn hold(
+        &self,
+        iova: u64,
+        length: u64,
+        direction: Direction,
+    ) -> Option<(Held, u64)> {
+        let window = self.host.window(iova, length, direction)?;
+        Some((window.hold(), window.len()))
     }
 
     /// Copies `length` bytes.
