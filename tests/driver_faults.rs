@@ -8,7 +8,7 @@ use auk_asic::firmware::{FirmwareVersion, ImageHeader};
 use auk_asic::ident::Model;
 use auk_asic::{Fault, SelfTest, State, Status};
 use auk_chip_checks::pattern;
-use auk_driver::{Command, DmaSpace, Error, Heartbeat, OpenOptions, QueueOptions};
+use auk_driver::{Command, DmaSpace, Error, Heartbeat, OpenOptions, QueueOptions, WaitMode};
 use auk_sim::firmware::build_image;
 use auk_sim::{Chip, ChipProfile, Timing};
 use driver_support::*;
@@ -99,10 +99,11 @@ fn a_slow_chip_and_a_hung_one_time_out_differently() {
     })
     .unwrap();
     let device = open(&chip);
-    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
+    let options = QueueOptions::default().wait_mode(WaitMode::Interrupt);
+    let mut queue = device.create_queue(&options).unwrap();
     let semaphore = device.buffer(8).unwrap();
     let ticket = queue.submit(&Command::wait(&semaphore, 1, 9_000)).unwrap();
-    let slow = queue.wait_interrupt(ticket, LONG_ENOUGH).unwrap_err();
+    let slow = queue.wait(ticket, LONG_ENOUGH).unwrap_err();
     assert!(
         matches!(
             slow,
@@ -114,7 +115,7 @@ fn a_slow_chip_and_a_hung_one_time_out_differently() {
         "{slow}"
     );
     chip.inject_firmware_hang();
-    let hung = queue.wait_interrupt(ticket, LONG_ENOUGH).unwrap_err();
+    let hung = queue.wait(ticket, LONG_ENOUGH).unwrap_err();
     assert!(
         matches!(
             hung,

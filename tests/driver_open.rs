@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use auk_driver::bus::BusError;
 use auk_driver::pci::PciError;
-use auk_driver::{Command, Device, DmaSpace, Error, Lease, OpenOptions, QueueOptions};
+use auk_driver::{Command, Device, DmaSpace, Error, Lease, OpenOptions, QueueOptions, WaitMode};
 use auk_sim::{Chip, ChipProfile};
 use driver_support::*;
 
@@ -137,10 +137,11 @@ fn a_simulator_that_dies_mid_job_ends_every_command_as_disconnected() {
 fn a_simulator_that_dies_wakes_who_sleeps_on_an_interrupt() {
     let chip = chip();
     let opened = open(&chip);
-    let mut queue = opened.create_queue(&QueueOptions::default()).unwrap();
+    let options = QueueOptions::default().wait_mode(WaitMode::Interrupt);
+    let mut queue = opened.create_queue(&options).unwrap();
     let semaphore = opened.buffer(8).unwrap();
     let ticket = queue.submit(&Command::wait(&semaphore, 1, 9_000)).unwrap();
-    let waiter = std::thread::spawn(move || queue.wait_interrupt(ticket, SOON).unwrap_err());
+    let waiter = std::thread::spawn(move || queue.wait(ticket, SOON).unwrap_err());
     std::thread::sleep(Duration::from_millis(20));
     drop(opened.serving);
     let error = waiter.join().unwrap();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use auk_asic::config::header;
 use auk_asic::ident::{Model, ident_register};
-use auk_driver::{Command, Device, IoQueue, OpenOptions, QueueOptions};
+use auk_driver::{Command, Device, IoQueue, OpenOptions, QueueOptions, WaitMode};
 use auk_sim::{Chip, ChipProfile, Serving};
 use auk_vfio_user::client::{Client, Options};
 use auk_vfio_user::pci::{BAR0_REGION, CONFIG_REGION};
@@ -122,7 +122,7 @@ impl Rig {
             }
             self.queue.ring().expect("a doorbell");
             idle += 1;
-            while let Some(completion) = self.queue.poll() {
+            for completion in self.queue.completions() {
                 completion.result.expect("success");
                 done += 1;
                 idle = 0;
@@ -205,6 +205,7 @@ fn messages(criterion: &mut Criterion, report: &Report) {
     });
 
     let mut rig = Rig::new();
+    rig.queue.set_wait_mode(WaitMode::Interrupt);
     let what = "nop by interrupt, 1 in flight";
     group.bench_function(what, |bencher| {
         bencher.iter_custom(|count| {
@@ -215,7 +216,7 @@ fn messages(criterion: &mut Criterion, report: &Report) {
                         .queue
                         .submit(&Command::nop())
                         .expect("room in the queue");
-                    rig.queue.wait_interrupt(ticket, PATIENCE).expect("success");
+                    rig.queue.wait(ticket, PATIENCE).expect("success");
                 }
                 start.elapsed()
             })

@@ -41,7 +41,7 @@ fn tail(phase: bool, command_id: u16) -> Tail {
 fn completion(command_id: u16, status_code: u16, result: u64) -> Entry {
     let tail = Tail::new()
         .with_command_id(command_id)
-        .with_status_code(status_code);
+        .with_status_code(status_code & 0x7FFF);
     Entry { tail, result }
 }
 
@@ -94,7 +94,10 @@ fn a_completion_is_seen_once_and_the_phase_turns_with_each_lap() {
             );
             assert!(ring.has_next(&memory));
             let entry = ring.next(&memory).unwrap();
-            assert_eq!((entry.tail.command_id(), entry.result), (lap * 2 + index, 7));
+            assert_eq!(
+                (entry.tail.command_id(), entry.result),
+                (lap * 2 + index, 7)
+            );
         }
     }
     assert_eq!((ring.head(), ring.strays()), (8, 0));
@@ -111,7 +114,10 @@ fn a_completion_of_a_former_life_or_another_queue_waits_to_be_overwritten() {
     }
     assert_eq!(ring.strays(), 2);
     post(&memory, 0, tail(true, 5), 0);
-    assert_eq!(ring.next(&memory).map(|entry| entry.tail.command_id()), Some(5));
+    assert_eq!(
+        ring.next(&memory).map(|entry| entry.tail.command_id()),
+        Some(5)
+    );
 }
 
 #[test]

@@ -190,12 +190,7 @@ impl Memory {
 
     /// Keeps host memory at `iova` at hand, as much of `length` bytes as lies in one mapping; `None` when the chip may not go
     /// there in this direction.
-    pub(crate) fn hold(
-        &self,
-        iova: u64,
-        length: u64,
-        direction: Direction,
-    ) -> Option<(Held, u64)> {
+    pub(crate) fn hold(&self, iova: u64, length: u64, direction: Direction) -> Option<(Held, u64)> {
         let window = self.host.window(iova, length, direction)?;
         Some((window.hold(), window.len()))
     }

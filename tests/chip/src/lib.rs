@@ -44,7 +44,7 @@ macro_rules! for_each_check {
             launches::an_embedding_sum_adds_the_rows_it_names,
             launches::the_self_test_passes_and_the_vital_signs_say_so,
             queues::a_full_queue_says_so_and_goes_on_after_its_outcomes_are_collected,
-            queues::a_wait_by_interrupt_ends_with_its_command,
+            queues::a_wait_of_any_mode_ends_with_its_command,
             queues::two_queues_meet_at_a_semaphore,
             queues::a_command_that_does_not_end_can_be_waited_for_again_and_aborted,
             queues::a_mixed_batch_gives_each_command_its_own_end,

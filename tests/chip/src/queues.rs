@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use auk_asic::Status;
 use auk_asic::program::Program;
-use auk_driver::{Command, ContextOptions, Device, Error, QueueOptions};
+use auk_driver::{Command, ContextOptions, Device, Error, QueueOptions, WaitMode};
 
 use crate::{SOON, telemetry};
 
@@ -43,10 +43,17 @@ pub fn a_full_queue_says_so_and_goes_on_after_its_outcomes_are_collected(device:
     assert_eq!(queue.strays(), 0);
 }
 
-pub fn a_wait_by_interrupt_ends_with_its_command(device: &Device) {
+pub fn a_wait_of_any_mode_ends_with_its_command(device: &Device) {
+    let spin = Duration::from_millis(1);
+    let modes = [
+        WaitMode::Interrupt,
+        WaitMode::Polled,
+        WaitMode::Mixed { spin },
+    ];
     let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
     let semaphore = device.buffer(8).unwrap();
-    for round in 0..20 {
+    for (round, mode) in (0..30).zip(modes.into_iter().cycle()) {
+        queue.set_wait_mode(mode);
         let ticket = queue
             .submit(&Command::wait(&semaphore, round + 1, 5_000))
             .unwrap();
@@ -55,7 +62,7 @@ pub fn a_wait_by_interrupt_ends_with_its_command(device: &Device) {
             std::thread::sleep(Duration::from_millis(round % 4));
             waker.store(0, round + 1).unwrap();
         });
-        assert_eq!(queue.wait_interrupt(ticket, SOON).unwrap(), round + 1);
+        assert_eq!(queue.wait(ticket, SOON).unwrap(), round + 1);
         thread.join().unwrap();
     }
 }

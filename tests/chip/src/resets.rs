@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use auk_asic::program::Program;
-use auk_driver::{Command, Device, Error, QueueOptions, ResetKind};
+use auk_driver::{Command, Device, Error, QueueOptions, ResetKind, WaitMode};
 
 use crate::{SOON, pattern, telemetry};
 
@@ -41,10 +41,11 @@ pub fn device_memory_survives_a_restart_of_the_firmware(device: &Device) {
 }
 
 pub fn a_queue_of_another_thread_learns_of_a_reset(device: &Device) {
-    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
+    let options = QueueOptions::default().wait_mode(WaitMode::Interrupt);
+    let mut queue = device.create_queue(&options).unwrap();
     let semaphore = device.buffer(8).unwrap();
     let ticket = queue.submit(&Command::wait(&semaphore, 1, 9_000)).unwrap();
-    let waiter = std::thread::spawn(move || queue.wait_interrupt(ticket, SOON).unwrap_err());
+    let waiter = std::thread::spawn(move || queue.wait(ticket, SOON).unwrap_err());
     std::thread::sleep(Duration::from_millis(20));
     device.reset(ResetKind::FirmwareRestart).unwrap();
     let error = waiter.join().unwrap();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use auk_driver::{Command, Error, QueueOptions};
+use auk_driver::{Command, Error, QueueOptions, WaitMode};
 use auk_vm::Request;
 
 use crate::chip;
@@ -19,12 +19,13 @@ pub(crate) const TESTS: &[Test] = &[test(
 fn a_dead_chip_ends_every_wait_in_an_error(guest: &Guest) -> Result<()> {
     auk_driver::install_sigbus_handler()?;
     let device = chip::open(guest)?;
-    let mut queue = device.create_queue(&QueueOptions::default())?;
+    let options = QueueOptions::default().wait_mode(WaitMode::Interrupt);
+    let mut queue = device.create_queue(&options)?;
     let semaphore = device.buffer(8)?;
     let ticket = queue.submit(&Command::wait(&semaphore, 1, 60_000))?;
     guest.ask(Request::KillSimulator(0))?;
     let started = Instant::now();
-    let ended = queue.wait_interrupt(ticket, Duration::from_secs(10));
+    let ended = queue.wait(ticket, Duration::from_secs(10));
     let Err(error) = ended else {
         bail!("the command of a dead chip ended well");
     };
