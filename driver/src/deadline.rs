@@ -41,6 +41,12 @@ impl Deadline {
         self.start.elapsed()
     }
 
+    /// The one that is over first.
+    #[must_use]
+    pub fn sooner(self, other: Self) -> Self {
+        if other.end < self.end { other } else { self }
+    }
+
     /// The moment itself.
     #[must_use]
     pub const fn instant(self) -> Instant {

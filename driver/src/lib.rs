@@ -23,6 +23,8 @@ pub use device::{
 pub use dma::{DmaBuffer, DmaSpace};
 pub use error::{Error, Heartbeat};
 pub use mmio::install_sigbus_handler;
+#[cfg(feature = "tokio")]
+pub use queue::{AsyncQueue, Submitted};
 pub use queue::{Command, Completion, Completions, IoQueue, Place, QueueOptions, Ticket, WaitMode};
 
 /// The snippets of `docs/driver.md`, compiled.

@@ -6,7 +6,6 @@ use auk_asic::State;
 use auk_asic::event::Event;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::eventfd::EventFd;
 
 use super::Device;
 use super::inner::Inner;
@@ -125,9 +124,9 @@ fn sleep_on(descriptors: &mut [PollFd<'_>], watch: &Watch<'_>) -> Result<(), Err
     }
 }
 
-/// Takes what an eventfd has counted.
-fn drain(eventfd: &EventFd) -> Result<(), Error> {
-    match eventfd.read() {
+/// Takes what an eventfd, which does not block, has counted.
+pub(crate) fn drain(eventfd: impl AsFd) -> Result<(), Error> {
+    match nix::unistd::read(eventfd, &mut [0; 8]) {
         Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
         Err(errno) => Err(reading(errno)),
     }

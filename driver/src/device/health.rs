@@ -60,7 +60,7 @@ impl Inner {
     }
 
     /// The same, and that the chip has not stopped the queue.
-    pub(super) fn check_queue(&self, what: &'static str, queue: u16) -> Result<(), Error> {
+    pub(crate) fn check_queue(&self, what: &'static str, queue: u16) -> Result<(), Error> {
         if !self.serving_status(what)?.queue_stopped() {
             return self.check_doorbell(queue);
         }
@@ -131,7 +131,7 @@ impl Inner {
     }
 
     /// The heartbeat, where the chip has one that the bus shows.
-    pub(super) fn heartbeat(&self) -> Option<u32> {
+    pub(crate) fn heartbeat(&self) -> Option<u32> {
         let start = self.vitals?.checked_add(BODY)?;
         let offset = u64::from(start) + std::mem::offset_of!(VitalSigns, heartbeat) as u64;
         let mut data = [0; 4];

@@ -49,6 +49,11 @@ pub(crate) use context::ContextId;
 pub(crate) use inner::{Hold, Inner, Life, QueueNumber};
 pub(crate) use pair::{NextSubmission, QueuePair};
 pub(crate) use watch::Watch;
+#[cfg(feature = "tokio")]
+pub(crate) use {
+    events::drain,
+    watch::{Looks, Pulse},
+};
 
 use crate::dma::{DmaBuffer, DmaSpace};
 use crate::error::Error;

@@ -292,6 +292,12 @@ impl<H: Keep> QueuePair<H> {
         self.kick_owed = false;
     }
 
+    /// Commands that there is room for.
+    #[cfg(feature = "tokio")]
+    pub(crate) const fn depth(&self) -> usize {
+        self.commands.depth()
+    }
+
     /// Whether a command is of this queue, and no other has taken its place.
     pub(crate) fn contains(&self, token: Token) -> bool {
         self.commands.contains(token)

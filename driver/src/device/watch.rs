@@ -28,12 +28,69 @@ pub(crate) struct Watch<'a> {
     queue: Option<u16>,
     deadline: Deadline,
     started: Instant,
-    next_look: Instant,
-    between_looks: Duration,
+    looks: Looks,
     sleep: Duration,
-    /// The heartbeat as it last moved, and when.
+    pulse: Pulse,
+}
+
+/// When to look at whether the chip is alive: more and more seldom.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    next: Instant,
+    between: Duration,
+}
+
+impl Looks {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            next: now + FIRST_LOOK,
+            between: FIRST_LOOK,
+        }
+    }
+
+    /// When the next one is due.
+    pub(crate) const fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// One was had.
+    pub(crate) fn had(&mut self, now: Instant) {
+        self.between = (self.between * 2).min(LONGEST_LOOK);
+        self.next = now + self.between;
+    }
+}
+
+/// The heartbeat, as far as it was looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    /// As it last moved, and when.
     beat: Option<(u32, Instant)>,
     moved: bool,
+}
+
+impl Pulse {
+    pub(crate) fn note(&mut self, beat: Option<u32>, now: Instant) {
+        let Some(beat) = beat else {
+            return;
+        };
+        match self.beat {
+            Some((last, _)) if last == beat => {}
+            Some(_) => {
+                self.moved = true;
+                self.beat = Some((beat, now));
+            }
+            None => self.beat = Some((beat, now)),
+        }
+    }
+
+    /// What it says of the firmware.
+    pub(crate) fn heartbeat(&self, now: Instant) -> Heartbeat {
+        match self.beat {
+            Some((_, since)) if now - since >= HEARTBEAT_PATIENCE => Heartbeat::Stopped,
+            Some(_) if self.moved => Heartbeat::Beats,
+            _ => Heartbeat::Unknown,
+        }
+    }
 }
 
 impl<'a> Watch<'a> {
@@ -45,11 +102,9 @@ impl<'a> Watch<'a> {
             queue: None,
             deadline,
             started: now,
-            next_look: now + FIRST_LOOK,
-            between_looks: FIRST_LOOK,
+            looks: Looks::new(now),
             sleep: SHORTEST_SLEEP,
-            beat: None,
-            moved: false,
+            pulse: Pulse::default(),
         }
     }
 
@@ -116,11 +171,10 @@ impl<'a> Watch<'a> {
                 heartbeat: self.heartbeat(now),
             });
         }
-        if now >= self.next_look {
+        if now >= self.looks.next() {
             self.check()?;
-            self.note_beat(now);
-            self.between_looks = (self.between_looks * 2).min(LONGEST_LOOK);
-            self.next_look = Instant::now() + self.between_looks;
+            self.pulse.note(self.inner.heartbeat(), now);
+            self.looks.had(Instant::now());
         }
         Ok(now)
     }
@@ -129,29 +183,11 @@ impl<'a> Watch<'a> {
     pub(crate) fn nap(&self) -> Duration {
         self.deadline
             .remaining()
-            .min(self.next_look.saturating_duration_since(Instant::now()))
-    }
-
-    fn note_beat(&mut self, now: Instant) {
-        let Some(beat) = self.inner.heartbeat() else {
-            return;
-        };
-        match self.beat {
-            Some((last, _)) if last == beat => {}
-            Some(_) => {
-                self.moved = true;
-                self.beat = Some((beat, now));
-            }
-            None => self.beat = Some((beat, now)),
-        }
+            .min(self.looks.next().saturating_duration_since(Instant::now()))
     }
 
     fn heartbeat(&mut self, now: Instant) -> Heartbeat {
-        self.note_beat(now);
-        match self.beat {
-            Some((_, since)) if now - since >= HEARTBEAT_PATIENCE => Heartbeat::Stopped,
-            Some(_) if self.moved => Heartbeat::Beats,
-            _ => Heartbeat::Unknown,
-        }
+        self.pulse.note(self.inner.heartbeat(), now);
+        self.pulse.heartbeat(now)
     }
 }

@@ -21,6 +21,8 @@
 //! ```
 
 mod command;
+#[cfg(feature = "tokio")]
+mod future;
 mod options;
 mod stage;
 mod wait;
@@ -33,6 +35,8 @@ use auk_asic::admin::{AdminCommand, Coalescing, QueueShape};
 use auk_asic::{Fault, State, Status};
 
 pub use command::{Command, Place};
+#[cfg(feature = "tokio")]
+pub use future::{AsyncQueue, Submitted};
 pub use options::QueueOptions;
 pub use wait::Completions;
 pub use wait_mode::WaitMode;

@@ -10,7 +10,7 @@ use crate::device::Watch;
 use crate::error::Error;
 use crate::ring::{Ended, Pending};
 
-const WHAT: &str = "a command";
+pub(super) const WHAT: &str = "a command";
 
 /// The outcomes of the commands that have ended; see [`IoQueue::completions`].
 #[derive(Debug)]
@@ -41,12 +41,18 @@ impl IoQueue {
     /// [`IoQueue::poll`], deadlines are the caller's.
     #[inline]
     pub fn completions(&mut self) -> Completions<'_> {
+        self.refresh();
+        Completions { queue: self }
+    }
+
+    /// Learns of a reset, and rings the doorbell for what was pushed.
+    #[inline]
+    pub(super) fn refresh(&mut self) {
         if self.inner.life() != self.life && self.dead.is_none() {
             self.die(Cause::Reset);
         }
         // A chip that cannot be woken is found out by whoever waits for it.
         let _ = self.ring();
-        Completions { queue: self }
     }
 
     #[inline]
@@ -136,7 +142,7 @@ impl IoQueue {
         }
     }
 
-    fn result(&self, ended: Ended) -> Result<u64, Error> {
+    pub(super) fn result(&self, ended: Ended) -> Result<u64, Error> {
         match ended {
             Ended::Completed {
                 status: Status::Success,

@@ -12,6 +12,14 @@ use super::Entry;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(u64);
 
+impl Token {
+    /// The slot of the command in its queue, which has as many as it is deep.
+    #[must_use]
+    pub const fn slot(self, depth: usize) -> usize {
+        slot_of(self.0, depth)
+    }
+}
+
 /// Where the queue's serial number is in a token. Below it a queue counts its commands, which at 30 million a second
 /// takes more than a hundred days to overflow; then the token is still one that no command in flight has.
 const SERIAL_SHIFT: u32 = 48;
@@ -157,6 +165,12 @@ impl<H: Keep> Commands<H> {
         }
     }
 
+    /// Commands that there is room for.
+    #[must_use]
+    pub const fn depth(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Commands that run.
     #[must_use]
     #[inline]
@@ -297,7 +311,7 @@ impl<H: Keep> Commands<H> {
     /// The slot that a command is in.
     #[inline]
     const fn index(&self, token: Token) -> u16 {
-        slot_of(token.0, self.slots.len()) as u16
+        token.slot(self.slots.len()) as u16
     }
 
     /// The slot of a lost command is used no more, because of what it keeps alive.
