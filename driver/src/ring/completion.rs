@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use auk_asic::Status;
 use auk_asic::completion::{Completion, Tail};
 
-use super::place;
+use super::{Word, place};
 
 /// A place in the ring: the words of an entry.
-pub type CompletionPlace = [AtomicU64; Completion::SIZE / size_of::<u64>()];
+pub type CompletionPlace<W = AtomicU64> = [W; Completion::SIZE / size_of::<u64>()];
 
 /// What tells a completion of this lap of this life of the queue from everything else.
 const IDENTITY: u64 = Tail::new()
@@ -95,7 +95,7 @@ impl CompletionRing {
     /// with the right phase and another queue or tag is not consumed: the chip owes this place a completion of this
     /// life, which will overwrite it.
     #[inline]
-    pub fn next(&mut self, memory: &[CompletionPlace]) -> Option<Entry> {
+    pub fn next<W: Word>(&mut self, memory: &[CompletionPlace<W>]) -> Option<Entry> {
         let (head, expected) = (self.head, self.expected);
         let [first, last] = memory.get(place(head, memory))?;
         let word = last.load(Ordering::Acquire);
@@ -119,7 +119,7 @@ impl CompletionRing {
 
     /// Whether [`CompletionRing::next`] would find something. For the look after arming.
     #[must_use]
-    pub fn has_next(&self, memory: &[CompletionPlace]) -> bool {
+    pub fn has_next<W: Word>(&self, memory: &[CompletionPlace<W>]) -> bool {
         let next = memory.get(place(self.head, memory));
         next.is_some_and(|[_, last]| (last.load(Ordering::Acquire) ^ self.expected) & IDENTITY == 0)
     }

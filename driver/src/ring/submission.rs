@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use auk_asic::submission::Submission;
 
-use super::place;
+use super::{Word, place};
 
 /// A place in the ring: the words of an entry.
-pub type SubmissionPlace = [AtomicU64; WORDS];
+pub type SubmissionPlace<W = AtomicU64> = [W; WORDS];
 const WORDS: usize = Submission::SIZE / size_of::<u64>();
 
 /// A submission entry as it is stored, but for its identifier.
@@ -38,7 +38,12 @@ impl SubmissionRing {
     /// Writes the next entry, under an identifier. The caller has seen to it that the chip is done with the one that lies
     /// there: no more commands are in flight than the ring is deep.
     #[inline]
-    pub fn write(&mut self, memory: &[SubmissionPlace], entry: &SubmissionWords, id: u16) {
+    pub fn write<W: Word>(
+        &mut self,
+        memory: &[SubmissionPlace<W>],
+        entry: &SubmissionWords,
+        id: u16,
+    ) {
         let tail = self.tail;
         if let Some(place) = memory.get(place(tail, memory)) {
             // The doorbell's release fence publishes them.

@@ -1,0 +1,23 @@
+//! A word of shared memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A 64-bit word that the chip reads and writes as well; one of the model checker's in its tests.
+pub trait Word {
+    /// Reads it.
+    fn load(&self, order: Ordering) -> u64;
+    /// Writes it.
+    fn store(&self, value: u64, order: Ordering);
+}
+
+impl Word for AtomicU64 {
+    #[inline]
+    fn load(&self, order: Ordering) -> u64 {
+        Self::load(self, order)
+    }
+
+    #[inline]
+    fn store(&self, value: u64, order: Ordering) {
+        Self::store(self, value, order);
+    }
+}
