@@ -75,6 +75,22 @@ impl IoQueue {
     /// Makes futures of this queue's commands. To be called, and the futures to be polled, in a tokio runtime with its I/O and
     /// time drivers. What has ended and was not collected is not told any more.
     ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use auk_driver::{Command, Device, Error, QueueOptions};
+    /// # async fn example(device: &Device, commands: &[Command<'_>]) -> Result<(), Error> {
+    /// let queue = device.create_queue(&QueueOptions::default())?.into_async()?;
+    /// let submitted: Vec<_> = commands
+    ///     .iter()
+    ///     .map(|command| queue.submit(command, Duration::from_secs(1)))
+    ///     .collect();
+    /// for command in submitted {
+    ///     println!("{}", command.await?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::System`] outside of a tokio runtime, or when the interrupt's eventfd cannot be watched.
     pub fn into_async(mut self) -> Result<AsyncQueue, Error> {
