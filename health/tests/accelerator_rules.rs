@@ -104,9 +104,46 @@ fn a_chip_that_is_listed_no_more_is_unhealthy_though_nothing_else_can_be_read() 
     let mut bench = running();
     bench.blind();
     bench.facts.presence = Some(Ok(Presence::Absent));
-    bench.looks(3);
+    bench.looks(2);
     assert_eq!(bench.state(), HealthState::Unhealthy);
     assert_eq!(bench.verdict("presence").evidence[0].found, "not listed");
+}
+
+#[test]
+fn a_chip_that_is_listed_again_at_the_next_look_was_rescanned_and_is_not_gone() {
+    let mut bench = running();
+    bench.facts.presence = Some(Ok(Presence::Absent));
+    bench.look();
+    assert_eq!(bench.verdict("presence").state, HealthState::Unobservable);
+    assert_eq!(bench.status().admission.answer, Admit::Hold);
+    bench.facts.presence = Some(Ok(Presence::Present));
+    bench.look();
+    assert_eq!(bench.state(), HealthState::Healthy);
+}
+
+#[test]
+fn a_chip_that_was_listed_no_more_is_back_at_the_second_look_and_one_of_all_ones_at_the_third() {
+    for (away, looks) in [(Presence::Absent, 2), (Presence::AllOnes, 3)] {
+        let mut bench = running();
+        bench.facts.presence = Some(Ok(away));
+        bench.looks(5);
+        assert_eq!(bench.verdict("presence").state, HealthState::Unhealthy);
+        bench.facts.presence = Some(Ok(Presence::Present));
+        bench.looks(looks - 1);
+        assert_eq!(bench.state(), HealthState::Unhealthy, "{away:?}");
+        bench.look();
+        assert_eq!(bench.state(), HealthState::Healthy, "{away:?}");
+    }
+}
+
+#[test]
+fn a_chip_that_falls_off_the_bus_and_is_then_taken_off_the_list_is_gone() {
+    let mut bench = running();
+    bench.facts.presence = Some(Ok(Presence::AllOnes));
+    bench.look();
+    bench.facts.presence = Some(Ok(Presence::Absent));
+    bench.look();
+    assert_eq!(bench.verdict("presence").state, HealthState::Unhealthy);
 }
 
 #[test]

@@ -359,6 +359,32 @@ fn a_wait_ends_at_its_deadline() {
 }
 
 #[test]
+fn a_link_that_trains_to_less_is_told_though_the_next_slow_look_is_an_hour_away() {
+    let tree = Tree::new();
+    let agent = Agent::builder(tree.root())
+        .interval(Duration::from_millis(50))
+        .slow_interval(Duration::from_secs(3600))
+        .start()
+        .unwrap();
+    let link = |state| {
+        let told = agent.wait_until(SOON, |status| {
+            let verdict = status.component(CHIP).and_then(|chip| chip.verdict("link"));
+            verdict.is_some_and(|verdict| verdict.state == state)
+        });
+        told.unwrap();
+    };
+    link(HealthState::Healthy);
+    let rounds = agent.status().agent.rounds;
+    // The first rounds read everything anyway.
+    agent
+        .wait_until(SOON, |status| status.agent.rounds > rounds + 5)
+        .unwrap();
+    tree.train(4);
+    link(HealthState::Degraded);
+    agent.stop().unwrap();
+}
+
+#[test]
 fn a_look_asks_for_few_dwords_of_config_space_and_they_are_counted() {
     let tree = Tree::new();
     let agent = start(&tree);

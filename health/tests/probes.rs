@@ -14,7 +14,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use auk_asic::State;
-use auk_asic::config::SIZE;
+use auk_asic::config::{SIZE, capability};
 use auk_asic::vitals::{BODY, VitalSigns};
 use auk_health::facts::{Class, Kind, PowerState, Presence};
 use auk_health::probe::config::ConfigSpace;
@@ -146,6 +146,35 @@ fn a_chip_that_reads_as_all_ones_is_asked_for_one_dword_only() {
     let sample = look(&tree, CHIP);
     assert_eq!(sample.facts.presence, Some(Ok(Presence::AllOnes)));
     assert!(sample.facts.vitals.unwrap().is_err());
+}
+
+#[test]
+fn a_fast_look_costs_seventeen_dwords_and_sees_that_the_link_has_trained_to_less() {
+    let tree = Tree::new();
+    let found = discover(tree.root()).unwrap().remove(0);
+    let mut target = Target::new(tree.root(), found);
+    target.look(Class::Slow);
+    let still = target.look(Class::Fast);
+    assert_eq!((still.facts.link, target.dwords()), (None, 17));
+    tree.train(4);
+    let link = target.look(Class::Fast).facts.link.unwrap().unwrap();
+    assert_eq!(link.current.unwrap().width, 4);
+    assert_eq!(target.look(Class::Fast).facts.link, None);
+}
+
+#[test]
+fn a_capability_list_of_the_header_that_runs_in_a_circle_is_no_news_of_the_link() {
+    let tree = Tree::new();
+    tree.poke(CHIP, 0x48, &[0x01, 0x48]);
+    let found = discover(tree.root()).unwrap().remove(0);
+    let mut target = Target::new(tree.root(), found);
+    assert!(target.look(Class::Slow).facts.vitals.unwrap().is_ok());
+    tree.train(4);
+    assert_eq!(target.look(Class::Fast).facts.link, None);
+    assert!(matches!(
+        config(&tree).find(capability::PCIE),
+        Err(ProbeError::Malformed { .. })
+    ));
 }
 
 #[test]

@@ -219,8 +219,11 @@ impl Rounds {
                 let Some(component) = self.components.get_mut(&id) else {
                     return;
                 };
-                if component.asked.take() == Some(Class::Slow) {
-                    component.slow = next;
+                match component.asked.take() {
+                    Some(Class::Slow) => component.slow = next,
+                    // The reader has seen that its link is another.
+                    Some(Class::Fast) if facts.link.is_some() => component.attend(self.round),
+                    _ => {}
                 }
                 component.above.clone_from(&identity.upstream);
                 component.say(access);

@@ -59,8 +59,13 @@ impl Watched {
             }
         };
         if concerned {
-            self.attentive = round + ATTENTIVE;
+            self.attend(round);
         }
+    }
+
+    /// Has it looked at thoroughly for some rounds.
+    pub(super) fn attend(&mut self, round: u64) {
+        self.attentive = round + ATTENTIVE;
     }
 
     /// Tells how its config space is read, when that changes.

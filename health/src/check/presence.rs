@@ -12,11 +12,16 @@ use crate::verdict::{Action, Evidence};
 pub(crate) struct Limits {
     /// The same number of good ones takes it back.
     reads: u32,
+    /// As `reads`, of a function that the host lists no more.
+    unlisted_reads: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { reads: 3 }
+        Self {
+            reads: 3,
+            unlisted_reads: 2,
+        }
     }
 }
 
@@ -24,6 +29,8 @@ impl Section for Limits {
     fn keys(&mut self, keys: &mut Keys<'_>) {
         let why = "a link that retrains and a function that resets read as all ones for a moment";
         keys.within("reads", &mut self.reads, 1..=100, why);
+        let why = "no reset takes a function off the kernel's list; a second look pardons a rescan right after a removal";
+        keys.within("unlisted_reads", &mut self.unlisted_reads, 1..=100, why);
     }
 }
 
@@ -32,6 +39,9 @@ impl Section for Limits {
 pub(super) struct Presence {
     seen: bool,
     missed: u32,
+    /// The last of those missed, in which the host did not list it.
+    #[serde(default)]
+    unlisted: u32,
     gone: bool,
     answered: u32,
 }
@@ -46,14 +56,20 @@ impl Check for Presence {
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
-        let reads = view.settings.limits.presence.reads;
+        let limits = &view.settings.limits.presence;
         let (found, reason) = match super::known(&view.facts.presence)? {
-            facts::Presence::Present => return Ok(self.answered(reads)),
-            facts::Presence::Absent => ("not listed", "the host does not list it any more"),
-            facts::Presence::AllOnes => (
-                "0xffffffff",
-                "it is listed and reads as all ones: off the bus",
-            ),
+            facts::Presence::Present => return Ok(self.answered(limits)),
+            facts::Presence::Absent => {
+                self.unlisted = self.unlisted.saturating_add(1);
+                ("not listed", "the host does not list it any more")
+            }
+            facts::Presence::AllOnes => {
+                self.unlisted = 0;
+                (
+                    "0xffffffff",
+                    "it is listed and reads as all ones: off the bus",
+                )
+            }
         };
         self.answered = 0;
         self.missed = self.missed.saturating_add(1);
@@ -76,6 +92,7 @@ impl Check for Presence {
                 "it does not answer, and the host has only just booted",
             ));
         }
+        let reads = self.needed(limits);
         if self.missed < reads {
             let reason = format!("it does not answer, read {} of {reads}", self.missed);
             return Ok(Finding::pending(reason));
@@ -96,15 +113,25 @@ impl Check for Presence {
 }
 
 impl Presence {
-    fn answered(&mut self, reads: u32) -> Finding {
+    /// Reads that must agree.
+    fn needed(&self, limits: &Limits) -> u32 {
+        match self.unlisted {
+            0 => limits.reads,
+            _ => limits.unlisted_reads,
+        }
+    }
+
+    fn answered(&mut self, limits: &Limits) -> Finding {
         self.seen = true;
         self.missed = 0;
         self.answered = self.answered.saturating_add(1);
+        let reads = self.needed(limits);
         if self.gone && self.answered < reads {
             let reason = format!("it answers again, read {} of {reads}", self.answered);
             return Finding::pending(reason);
         }
         self.gone = false;
+        self.unlisted = 0;
         Finding::healthy("it answers")
     }
 }

@@ -19,6 +19,9 @@ use super::directory::Directory;
 const EXTENDED: u16 = 0x100;
 /// Extended capabilities are dword-aligned and do not overlap, so a longer list has a loop in it.
 const MOST_CAPABILITIES: usize = (SIZE - EXTENDED as usize) / 4;
+/// Where the other capabilities begin at the earliest, behind the header, and how many there can be.
+const FIRST_CAPABILITY: u16 = 0x40;
+const MOST_OLD_CAPABILITIES: usize = (EXTENDED - FIRST_CAPABILITY) as usize / 4;
 
 /// The config space of one function, opened once: on sysfs a read of it fails with ENODEV when its
 /// device has left.
@@ -125,6 +128,31 @@ impl ConfigSpace {
             }),
             value => Ok(value),
         }
+    }
+
+    /// Offset of the capability with an ID, section 7.5.1.1.11.
+    ///
+    /// # Errors
+    /// When the list leaves its bounds or runs in a circle, and as [`read`](Self::read).
+    pub fn find(&self, id: u8) -> Result<Option<u16>, ProbeError> {
+        let has_list = self.dword(header::COMMAND)? >> 16 & u32::from(header::STATUS_CAPABILITIES);
+        if has_list == 0 {
+            return Ok(None);
+        }
+        let mut offset = self.dword(header::CAPABILITIES)? & 0xFC;
+        for _ in 0..MOST_OLD_CAPABILITIES {
+            let Ok(at @ FIRST_CAPABILITY..) = u16::try_from(offset) else {
+                return Ok(None);
+            };
+            let word = self.dword(at)?;
+            if word & 0xFF == u32::from(id) {
+                return Ok(Some(at));
+            }
+            offset = word >> 8 & 0xFC;
+        }
+        let expected = "a list of capabilities from 0x40 to 0xff";
+        let found = "a list that runs in a circle";
+        Err(ProbeError::malformed(&self.path, found, expected))
     }
 
     /// Offsets of the extended capabilities with an ID, for which `wanted` says yes.

@@ -10,6 +10,7 @@ mod error;
 mod kept;
 pub(crate) mod lease;
 pub mod link;
+mod link_status;
 pub mod port;
 mod ports;
 pub mod target;

@@ -12,6 +12,7 @@ use super::directory::Directory;
 use super::discover::{self, Found};
 use super::kept::Kept;
 use super::lease::Locks;
+use super::link_status::LinkStatus;
 use super::vitals::{VitalsProbe, serial_number};
 use super::{ProbeError, aer, attributes, link, port, ports, text};
 use crate::facts::{Class, FactKind, Facts, Identity, Kind, Presence};
@@ -68,6 +69,7 @@ pub struct Target {
     access: ConfigAccess,
     opener_asked: Option<Instant>,
     vitals: VitalsProbe,
+    link_status: LinkStatus,
     identity: Option<Identity>,
 }
 
@@ -96,12 +98,14 @@ impl Target {
             access: ConfigAccess::None,
             opener_asked: None,
             vitals: VitalsProbe::default(),
+            link_status: LinkStatus::default(),
             identity: None,
             found,
         }
     }
 
-    /// Takes a look. It may block as long as the kernel does.
+    /// Takes a look, and a slow one where the link has trained to something else since the last. It may block as long as
+    /// the kernel does.
     pub fn look(&mut self, class: Class) -> Sample {
         self.look_with(class, &mut Locks::default())
     }
@@ -126,7 +130,12 @@ impl Target {
             // Whoever answers next may be another card.
             self.identity = None;
             self.vitals = VitalsProbe::default();
+            self.link_status = LinkStatus::default();
         }
+        let class = match here && self.link_has_changed(class) {
+            true => Class::Slow,
+            false => class,
+        };
         let identity = self.identify(here, class);
         let mut power_state = std::mem::take(&mut self.power_state);
         let mut facts = match &self.directory {
@@ -250,6 +259,20 @@ impl Target {
         self.opener_asked = None;
         self.identity = None;
         self.vitals = VitalsProbe::default();
+        self.link_status = LinkStatus::default();
+    }
+
+    /// Whether the link is another than at the last look, as far as can be told: the slow look tells why not.
+    fn link_has_changed(&mut self, class: Class) -> bool {
+        let mut status = std::mem::take(&mut self.link_status);
+        let changed = self.beyond_header(|config| {
+            if class >= Class::Slow {
+                status.find(config)?;
+            }
+            status.has_changed(config)
+        });
+        self.link_status = status;
+        changed.unwrap_or(false)
     }
 
     fn vitals(&mut self) -> Result<auk_asic::vitals::Vitals, ProbeError> {

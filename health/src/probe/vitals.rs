@@ -63,7 +63,8 @@ impl VitalsProbe {
         config: &ConfigSpace,
         block: u16,
     ) -> Result<Option<VitalSigns>, ProbeError> {
-        let sequence = config.dword(block)?;
+        // In one go: the kernel reads in ascending order, so the counter comes first.
+        let [sequence, live @ ..]: [u32; LIVE + 1] = config.read(block)?;
         if sequence == u32::MAX {
             // The counter never gets there in use (13 years), and a dead link reads so.
             return Err(ProbeError::AllOnes {
@@ -73,7 +74,6 @@ impl VitalsProbe {
         if sequence % 2 == 1 {
             return Ok(None);
         }
-        let live: [u32; LIVE] = config.read(block + 4)?;
         let constants = match self.constants {
             Some((generation, words)) if generation == live[GENERATION] => words,
             _ => config.read(block + LIVE_SIZE as u16)?,

@@ -12,7 +12,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use auk_asic::config::{SIZE, extended};
+use auk_asic::config::{SIZE, capability, extended, header, pcie};
 use auk_asic::ident::{Model, VENDOR};
 use auk_asic::vitals::{BODY, DVSEC_ID, DVSEC_REVISION, DVSEC_SIZE, VitalSigns};
 use auk_asic::{SelfTest, State};
@@ -25,6 +25,8 @@ pub const NIC: &str = "0000:41:00.0";
 const DSN_AT: u16 = 0x100;
 const OTHER_DVSEC_AT: u16 = 0x140;
 pub const VITALS_AT: u16 = 0x200;
+const PM_AT: u16 = 0x48;
+const PCIE_AT: u16 = 0x90;
 
 /// A host with one chip and one NIC.
 pub struct Tree {
@@ -131,6 +133,19 @@ impl Tree {
         self.poke(CHIP, VITALS_AT + BODY, signs.as_bytes());
     }
 
+    /// Has the chip's link train to so many lanes at 32 GT/s, by what both ends say.
+    pub fn train(&self, lanes: u8) {
+        let status = u16::from(lanes) << pcie::LINK_WIDTH_SHIFT | 5;
+        self.poke(CHIP, PCIE_AT + pcie::LNKSTA, &status.to_le_bytes());
+        let chip = fs::canonicalize(self.device(CHIP)).unwrap();
+        for end in [chip.parent().unwrap(), &chip] {
+            let width = end.join("current_link_width");
+            if width.exists() {
+                fs::write(width, format!("{lanes}\n")).unwrap();
+            }
+        }
+    }
+
     /// Takes a function off the bus, as the kernel does on removal.
     pub fn remove(&self, bdf: &str) {
         let real = fs::canonicalize(self.device(bdf)).unwrap();
@@ -166,6 +181,17 @@ fn chip_config() -> Vec<u8> {
     let mut config = vec![0; SIZE];
     let device = u32::from(Model::Silicon.code());
     put(&mut config, 0, u32::from(VENDOR) | device << 16);
+    put(
+        &mut config,
+        header::COMMAND,
+        u32::from(header::STATUS_CAPABILITIES) << 16,
+    );
+    put(&mut config, header::CAPABILITIES, u32::from(PM_AT));
+    let first = u32::from(capability::PM) | u32::from(PCIE_AT) << 8;
+    put(&mut config, PM_AT, first);
+    put(&mut config, PCIE_AT, u32::from(capability::PCIE));
+    let link = 8 << pcie::LINK_WIDTH_SHIFT | 5;
+    put(&mut config, PCIE_AT + pcie::LNKCTL, link << 16);
     let header = |id: u16, next: u16| u32::from(id) | 1 << 16 | u32::from(next) << 20;
     put(&mut config, DSN_AT, header(extended::DSN, OTHER_DVSEC_AT));
     put(&mut config, DSN_AT + 4, 0x0000_0001);

@@ -30,6 +30,11 @@ pub(crate) const TESTS: &[Test] = &[
     .within(120),
     test("it_sees_a_narrow_link", it_sees_a_narrow_link).within(120),
     test(
+        "by_default_it_sees_a_narrow_link_though_the_kernel_tells_of_none",
+        by_default_it_sees_a_narrow_link_though_the_kernel_tells_of_none,
+    )
+    .within(120),
+    test(
         "it_sees_a_removal_and_the_return",
         it_sees_a_removal_and_the_return,
     )
@@ -199,13 +204,35 @@ fn by_default_it_sees_a_removal_and_the_return_at_once(guest: &Guest) -> Result<
 }
 
 fn it_sees_a_narrow_link(guest: &Guest) -> Result<()> {
-    let _agent = Agent::start(guest)?;
+    narrow(guest, EACH_SECOND)?;
+    Ok(())
+}
+
+fn by_default_it_sees_a_narrow_link_though_the_kernel_tells_of_none(guest: &Guest) -> Result<()> {
+    let took = narrow(guest, DEFAULT)?;
+    ensure!(took < NOTICED, "it took {took:?}");
+    Ok(())
+}
+
+/// How long it takes to be told of a link that trains to less: first the fact, then the verdict of three samples.
+fn narrow(guest: &Guest, config: &str) -> Result<Duration> {
+    let _agent = Agent::start_with(guest, config)?;
     let chip = &first(guest)?;
     guest.inject(0, Fault::Link { speed: 5, width: 4 })?;
+    let started = Instant::now();
+    let shown = guest.wait_for("the status to show four lanes", || {
+        Ok(component(guest, chip)?["link"]["current"]["width"] == 4)
+    });
+    let took = started.elapsed();
+    println!(
+        "measured: the status showed four lanes after {:.1} s",
+        took.as_secs_f64()
+    );
     let seen = see(guest, chip, "link", &["degraded"]);
     guest.inject(0, Fault::Link { speed: 5, width: 8 })?;
+    shown.with_context(agent_log)?;
     seen?;
-    Ok(())
+    Ok(took)
 }
 
 fn it_sees_a_removal_and_the_return(guest: &Guest) -> Result<()> {
