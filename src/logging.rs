@@ -4,20 +4,18 @@
 use std::io::{self, IsTerminal};
 
 use nix::sys::stat::fstat;
-use tracing_journald::{Layer, Priority, PriorityMappings};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::journal::Journal;
 use crate::output::{self, style};
 
 /// Environment variable with filter directives, such as `auk_sim=debug`; it wins over `-v`.
 const FILTER: &str = "AUK_LOG";
 /// Where systemd says which stream is the journal, as systemd.exec(5) has it: device and inode.
 const JOURNAL: &str = "JOURNAL_STREAM";
-/// What fields' names begin with in the journal: `AUK_COMPONENT`.
-const PREFIX: &str = "AUK";
 
 /// Starts logging: warnings, or more with each `-v`; into the journal one step more. What a command tells in its own
 /// words is logged when more is wanted.
@@ -51,26 +49,15 @@ pub(crate) fn start(verbose: u8, told: Option<&str>) {
 }
 
 /// The way into the journal, if that is where stderr leads.
-fn journal() -> Option<Layer> {
+fn journal() -> Option<Journal> {
     let stream = std::env::var(JOURNAL).ok()?;
     let stderr = fstat(io::stderr()).ok()?;
     if stream != format!("{}:{}", stderr.st_dev, stderr.st_ino) {
         return None;
     }
-    match tracing_journald::layer() {
-        Ok(layer) => Some(
-            layer
-                .with_field_prefix(Some(PREFIX.to_owned()))
-                .with_syslog_identifier("auk".to_owned())
-                .with_priority_mappings(PriorityMappings {
-                    info: Priority::Informational,
-                    debug: Priority::Debug,
-                    ..PriorityMappings::new()
-                }),
-        ),
-        Err(error) => {
+    Journal::open()
+        .inspect_err(|error| {
             output::note(&format!("the journal takes no fields, only lines: {error}"));
-            None
-        }
-    }
+        })
+        .ok()
 }

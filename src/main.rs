@@ -8,6 +8,7 @@ mod cmd;
 mod demo;
 mod failure;
 mod inventory;
+mod journal;
 mod logging;
 mod output;
 mod signals;

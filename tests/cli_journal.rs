@@ -67,6 +67,24 @@ impl Journal {
         Some(Running(command.spawn().unwrap()))
     }
 
+    /// Sends to it until it takes no more.
+    fn fill(&self) {
+        let somebody = UnixDatagram::unbound().unwrap();
+        somebody.set_nonblocking(true).unwrap();
+        let path = self.directory.path().join("socket");
+        while somebody.send_to(b"MESSAGE=filler\n", &path).is_ok() {}
+    }
+
+    /// Reads what it was filled with.
+    fn empty(&self) {
+        self.until("the end of the filler", |_| {
+            self.socket.set_nonblocking(true).unwrap();
+            let rest = self.socket.recv(&mut [0; 64]).is_ok();
+            self.socket.set_nonblocking(false).unwrap();
+            !rest
+        });
+    }
+
     /// Reads on until an entry is as wanted.
     #[track_caller]
     fn until(&self, what: &str, wanted: impl Fn(&Entry) -> bool) -> Entry {
@@ -142,6 +160,39 @@ fn a_change_of_state_is_an_entry_with_its_facts_as_fields() {
     // The line for who started it is no log line; nothing else comes as text beside the entries.
     let lines = fs::read_to_string(path).unwrap();
     assert_eq!(lines.lines().count(), 1, "{lines}");
+}
+
+#[test]
+fn a_journald_that_does_not_read_holds_up_nobody_and_what_it_missed_is_counted() {
+    let host = SimHost::start(1, 0);
+    let journal = Journal::new();
+    journal.fill();
+    let path = host.directory.path().join("stderr");
+    let stderr = File::create(&path).unwrap();
+    let Some(agent) = journal.agent(&host, &stderr, true) else {
+        return;
+    };
+    let until = |what: &str, code: i32| {
+        eventually(what, || {
+            (host.auk(&["status"]).code == Some(code)).then_some(())
+        });
+    };
+    // Each change of state is an entry that is not taken.
+    until("a healthy host", 0);
+    host.auk(&["sim", "inject", "ecc-ue", "0000:01:00.0"])
+        .expect_code(0);
+    until("an unhealthy host", 1);
+    journal.empty();
+    host.auk(&["hold", "0000:01:00.0", "--reason", "it is read again"])
+        .expect_code(0);
+    let gap = journal.until("word of what was dropped", |entry| {
+        entry["MESSAGE"].contains("log entries were dropped")
+    });
+    assert_eq!(gap["PRIORITY"], "4");
+    let dropped = gap["MESSAGE"].split(' ').next().unwrap();
+    assert!(dropped.parse::<u64>().unwrap() >= 2, "{gap:?}");
+    journal.until("the entry itself", |entry| entry["MESSAGE"] == "order");
+    assert_eq!(agent.stop(Signal::SIGTERM).code(), Some(0));
 }
 
 #[test]
