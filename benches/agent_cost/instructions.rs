@@ -1,0 +1,65 @@
+//! Instructions of a round, counted by Valgrind's callgrind: the same number whatever else the machine does.
+//!
+//! The agent is in one process, with its readers as threads. What the kernel does for it is not counted.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use auk_health::Agent;
+
+use super::tree;
+
+/// As `main`'s first argument, with a root and a number of rounds.
+pub(crate) const ROUNDS: &str = "rounds";
+/// What is done once falls out of the difference of two runs. Both end with the same number of slow looks.
+const FEW_AND_MANY: [u64; 2] = [20, 60];
+/// So long that no look is late, as callgrind makes an agent fifty times slower.
+const INTERVAL: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// An agent that ends after so many rounds.
+pub(crate) fn run(root: &Path, rounds: u64) {
+    let agent = Agent::builder(root)
+        .interval(INTERVAL)
+        .read_deadline(INTERVAL);
+    let agent = agent.start().unwrap();
+    let status = agent.wait_until(PATIENCE, |status| status.agent.rounds >= rounds);
+    assert!(
+        status
+            .unwrap()
+            .components
+            .iter()
+            .all(|component| component.probe_failures == 0)
+    );
+    agent.stop().unwrap();
+}
+
+/// Instructions of a round at so many sleeping chips; `None` without Valgrind.
+pub(crate) fn of_a_round(chips: usize) -> Option<f64> {
+    Command::new("valgrind").arg("--version").output().ok()?;
+    let directory = tree::scratch();
+    tree::still(directory.path(), chips);
+    let [few, many] = FEW_AND_MANY.map(|rounds| count(directory.path(), rounds));
+    let rounds = FEW_AND_MANY[1] - FEW_AND_MANY[0];
+    Some((many - few) as f64 / rounds as f64)
+}
+
+fn count(root: &Path, rounds: u64) -> u64 {
+    let written = root.join("callgrind");
+    let done = Command::new("valgrind")
+        .args(["--tool=callgrind", "--fair-sched=yes"])
+        .arg(format!("--callgrind-out-file={}", written.display()))
+        .arg(env::current_exe().unwrap())
+        .args([ROUNDS.as_ref(), root.as_os_str()])
+        .arg(rounds.to_string())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    let text = fs::read_to_string(written).unwrap();
+    let total = text.lines().find_map(|line| line.strip_prefix("totals:"));
+    total.and_then(|total| total.trim().parse().ok()).unwrap()
+}
