@@ -46,6 +46,8 @@ pub mod store;
 pub mod time;
 pub mod verdict;
 
+#[cfg(fuzzing)]
+pub use agent::fuzz_kernel_messages;
 pub use agent::{Agent, AgentHandle, Builder, Reloader, socket_path};
 pub use check::{Settings, clears};
 pub use config::Config;

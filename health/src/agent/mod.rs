@@ -46,6 +46,13 @@ use socket::Sockets;
 use supervisor::Supervisor;
 use uevent::{Hurry, Uevents};
 
+/// Takes some bytes for what the kernel tells of devices and processes, for the fuzz target `kernel_messages`.
+#[cfg(fuzzing)]
+pub fn fuzz_kernel_messages(bytes: &[u8]) {
+    uevent::fuzz(bytes);
+    usage::fuzz(&String::from_utf8_lossy(bytes));
+}
+
 /// Faster than this a look would begin before the last one's deadline.
 const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 /// How long answers that are under way may take when the agent stops.

@@ -131,6 +131,14 @@ fn parse(message: &[u8]) -> Option<Vec<String>> {
     (!functions.is_empty()).then_some(functions)
 }
 
+/// Takes some bytes for a message, for a fuzz target.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(bytes: &[u8]) {
+    if let Some(functions) = parse(bytes) {
+        assert!(functions.iter().all(|function| is_bdf(function)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,6 +82,14 @@ impl Running {
     }
 }
 
+/// Takes some text for a process' `stat`, for a fuzz target.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(text: &str) {
+    if let Some(running) = Running::parse(text) {
+        assert!(running.cpu_seconds >= 0.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
