@@ -8,12 +8,20 @@
 )]
 
 mod cli_support;
+#[path = "../health/tests/support/fuse.rs"]
+mod fuse;
+#[path = "../health/tests/support/tree.rs"]
+mod tree;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use cli_support::{Outcome, ended, eventually, run};
+use cli_support::{Outcome, component, ended, eventually, run};
+use fuse::ServedFile;
+use tree::{NIC, Tree};
 
 /// A systemd in namespaces of its own. Dropped, it ends with all that it started.
 struct Systemd {
@@ -23,8 +31,8 @@ struct Systemd {
 }
 
 impl Systemd {
-    /// Boots it; `None` where nobody may.
-    fn boot() -> Option<Self> {
+    /// Boots it, with an agent of this machine or of a directory that stands for a host; `None` where nobody may.
+    fn boot(host: Option<&Path>) -> Option<Self> {
         let may = nix::unistd::geteuid().is_root()
             && Path::new("/lib/systemd/systemd").exists()
             && run(Command::new("unshare")
@@ -42,6 +50,7 @@ impl Systemd {
             .arg(here.join("tests/systemd/boot.sh"))
             .arg(env!("CARGO_BIN_EXE_auk"))
             .arg(here.join("dist"))
+            .envs(host.map(|host| ("AUK_HOST", host)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -105,10 +114,11 @@ impl Drop for Systemd {
 }
 
 const AGENT: &str = "auk-agent.service";
+const OTHER: &str = "0000:42:00.0";
 
 #[test]
 fn the_units_run_as_they_are_and_the_agent_is_without_privilege_reloaded_and_started_again() {
-    let Some(systemd) = Systemd::boot() else {
+    let Some(systemd) = Systemd::boot(None) else {
         return;
     };
     systemd.until(AGENT, "ActiveState", "active");
@@ -160,4 +170,63 @@ fn the_units_run_as_they_are_and_the_agent_is_without_privilege_reloaded_and_sta
     systemd
         .run(&["test", "!", "-e", "/run/auk/agent.sock"])
         .expect_code(0);
+}
+
+#[test]
+fn a_reader_that_the_kernel_holds_delays_no_restart_of_the_agent() {
+    let host = Tree::new();
+    host.nic(OTHER, "0000:00:11.0", "eth1");
+    let address = host.device(OTHER).join("net/eth1/address");
+    fs::write(address, "02:a1:00:00:00:01\n").unwrap();
+    // The agent's user is to keep its socket and its store there.
+    fs::set_permissions(host.root(), Permissions::from_mode(0o777)).unwrap();
+    let Some(served) = ServedFile::over_for_all(&host.device(NIC).join("config")) else {
+        return;
+    };
+    let Some(systemd) = Systemd::boot(Some(host.root())) else {
+        return;
+    };
+    // Answered before the systemd is ended, which waits for whoever waits for an answer.
+    let served = served;
+    let state = |address: &str| {
+        let status = systemd.run(&["auk", "--root", "/srv/host", "status", "--json"]);
+        let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap_or_default();
+        let components = status["components"].as_array();
+        let known = components.is_some_and(|all| all.iter().any(|one| one["bdf"] == address));
+        known.then(|| component(&status, address)["state"].clone())
+    };
+    let until = |address: &str, wanted: &str| {
+        eventually(&format!("{address} to be {wanted}"), || {
+            (state(address)? == wanted).then_some(())
+        });
+    };
+    until(NIC, "healthy");
+    served.hang();
+    eventually("a read that is not answered", || served.hangs_since());
+    until(NIC, "unobservable");
+    let held = || {
+        let all = systemd
+            .run(&["ps", "-C", "auk-reader", "-o", "stat="])
+            .stdout;
+        all.lines().filter(|state| state.starts_with('D')).count()
+    };
+    let main = systemd.property(AGENT, "MainPID");
+
+    let began = Instant::now();
+    systemd.run(&["systemctl", "restart", AGENT]).expect_code(0);
+    let took = began.elapsed();
+    eprintln!("measured: restarted in {took:?}, while the kernel holds a reader");
+    // Half of TimeoutStopSec, after which systemd would have given up waiting.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_ne!(systemd.property(AGENT, "MainPID"), main);
+    assert!(
+        held() > 0,
+        "no reader of the former agent is asleep in the kernel"
+    );
+    until(OTHER, "healthy");
+    served.let_go();
+    until(NIC, "healthy");
+    eventually("the readers that were held to end", || {
+        (held() == 0).then_some(())
+    });
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Boots systemd in namespaces of its own, on a copy of this system that vanishes with it, with the agent's units.
-# boot.sh AUK DIST: to be run as root. Ends with that systemd.
+# boot.sh AUK DIST: to be run as root. Ends with that systemd. AUK_HOST is a directory that the agent is to take for the host.
 set -euo pipefail
 auk=$(realpath "$1") dist=$(realpath "$2")
 
@@ -35,6 +35,13 @@ printf '[Unit]\nWants=auk-agent.service\nAllowIsolate=yes\n' >"$root/etc/systemd
 # What a loop that stalls costs is to be seen soon.
 mkdir -p "$root/etc/systemd/system/auk-agent.service.d"
 printf '[Service]\nWatchdogSec=5s\n' >"$root/etc/systemd/system/auk-agent.service.d/soon.conf"
+
+if [ -n "${AUK_HOST:-}" ]; then
+    mkdir -p "$root/srv/host"
+    mount --rbind "$AUK_HOST" "$root/srv/host"
+    printf '[Service]\nExecStart=\nExecStart=/usr/bin/auk agent --root /srv/host\nReadWritePaths=/srv/host\n' \
+        >"$root/etc/systemd/system/auk-agent.service.d/host.conf"
+fi
 
 # The kernel is everybody's: its settings are not for this systemd to change.
 mount -t proc proc "$root/proc"

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    INodeNo, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyOpen, Request,
+    INodeNo, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyOpen, Request, SessionACL,
 };
 use nix::mount::{MntFlags, umount2};
 
@@ -45,13 +45,26 @@ impl ServedFile {
     /// this is known.
     #[track_caller]
     pub fn over(path: &Path) -> Option<Self> {
+        Self::over_with(path, &Config::default())
+    }
+
+    /// As [`over`](Self::over), for every user.
+    #[track_caller]
+    pub fn over_for_all(path: &Path) -> Option<Self> {
+        let mut config = Config::default();
+        config.acl = SessionACL::All;
+        Self::over_with(path, &config)
+    }
+
+    #[track_caller]
+    fn over_with(path: &Path, config: &Config) -> Option<Self> {
         let path = fs::canonicalize(path).unwrap();
         let shared = Arc::new(Shared {
             contents: fs::read(&path).unwrap(),
             mode: (fs::metadata(&path).unwrap().permissions().mode() & 0o777) as u16,
             reads: Mutex::default(),
         });
-        match fuser::spawn_mount(Server(Arc::clone(&shared)), &path, &Config::default()) {
+        match fuser::spawn_mount(Server(Arc::clone(&shared)), &path, config) {
             Ok(session) => Some(Self {
                 path,
                 shared,
