@@ -24,7 +24,7 @@ use crate::time::{Moment, millis};
 /// How long readers may take to end when the agent stops; one that the kernel holds is left.
 const CLOSE: Duration = Duration::from_millis(200);
 /// Readers are done within milliseconds as a rule. To wake for each of their answers would cost more
-/// than to judge it, so the agent looks again after a while, and then less and less often.
+/// than to judge it, so the agent looks again when they were done the last time, and then less and less often.
 const FIRST_PAUSE: Duration = Duration::from_millis(3);
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
@@ -63,6 +63,8 @@ pub(super) struct Rounds {
     missing: BTreeSet<(Kind, String)>,
     /// Dwords of config space that were asked for.
     config_dwords: u64,
+    /// After how long the last round's answers were there.
+    answered: Duration,
 }
 
 impl Rounds {
@@ -84,6 +86,7 @@ impl Rounds {
             listed: false,
             missing: BTreeSet::new(),
             config_dwords: 0,
+            answered: Duration::ZERO,
         };
         for found in known {
             rounds.add(found);
@@ -116,6 +119,8 @@ impl Rounds {
         self.pool.ask([Job::List]);
         let known = self.components.keys().copied().collect();
         self.look(known);
+        // A little sooner than the last time, else it would only ever become later.
+        let mut first = Some((self.answered * 7 / 8).clamp(FIRST_PAUSE, LONGEST_PAUSE));
         let mut pause = FIRST_PAUSE;
         loop {
             let done = self.pool.collect();
@@ -127,9 +132,13 @@ impl Rounds {
             if left.is_zero() {
                 break;
             }
-            tokio::time::sleep(pause.min(left)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            let this = first.take().unwrap_or_else(|| {
+                let longer = (pause * 2).min(LONGEST_PAUSE);
+                std::mem::replace(&mut pause, longer)
+            });
+            tokio::time::sleep(this.min(left)).await;
         }
+        self.answered = begun.elapsed();
         let missed = self.pool.give_up();
         self.take_all(shared, missed);
         self.expect(shared);

@@ -85,7 +85,9 @@ impl Check for Temperature {
             .latch
             .update(now, too_long, die >= throttle, view.settings.clear_after);
 
-        let found = format!("{:.1} C", celsius(die));
+        // By whole numbers: this is made in each look, and a fraction in binary costs many times as much.
+        let (sign, tenths) = (if die < 0 { "-" } else { "" }, die.unsigned_abs());
+        let found = format!("{sign}{}.{} C", tenths / 10, tenths % 10);
         let evidence = |limit: i16, held: Duration| {
             let limit = format!(
                 "below {:.1} C, or above for less than {}",

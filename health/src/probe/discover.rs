@@ -25,6 +25,15 @@ pub struct Found {
     pub interface: Option<String>,
 }
 
+impl Found {
+    /// Device ID in the upper half, vendor ID in the lower one, as config space begins.
+    pub(super) fn ids(&self) -> Option<u32> {
+        let (vendor, device) = self.pci_id.split_once(':')?;
+        let half = |text| u16::from_str_radix(text, 16).ok().map(u32::from);
+        Some(half(device)? << 16 | half(vendor)?)
+    }
+}
+
 /// Whether a name is a PCI address in full, `0000:01:00.0`.
 #[must_use]
 pub fn is_bdf(name: &str) -> bool {
@@ -121,19 +130,22 @@ impl Discovery {
     pub fn list(&mut self) -> Result<Vec<Found>, ProbeError> {
         let ports = interfaces(&self.root)?;
         let directory = self.root.join("sys/bus/pci/devices");
-        let mut known = BTreeMap::new();
         let mut found = Vec::new();
         self.unread = None;
-        for bdf in listing(&directory)? {
-            if !is_bdf(&bdf) {
-                continue;
-            }
+        let listed = listing(&directory)?;
+        self.known
+            .retain(|bdf, _| listed.binary_search(bdf).is_ok());
+        for bdf in listed {
             let function = match self.known.get(&bdf) {
                 Some(function) => *function,
+                None if !is_bdf(&bdf) => continue,
                 None => match Directory::open(&directory.join(&bdf))
                     .and_then(|directory| Function::read(&directory))
                 {
-                    Ok(function) => function,
+                    Ok(function) => {
+                        self.known.insert(bdf.clone(), function);
+                        function
+                    }
                     Err(error) => {
                         // A device may leave between the listing and this; the next list has it no more.
                         if directory.join(&bdf).is_dir() {
@@ -143,9 +155,7 @@ impl Discovery {
                     }
                 },
             };
-            known.insert(bdf.clone(), function);
-            let interface = ports.iter().find(|(owner, _)| *owner == bdf);
-            let interface = interface.map(|(_, name)| name.clone());
+            let interface = ports.get(&bdf).cloned();
             let kind = match (function.is_accelerator(), &interface) {
                 _ if function.is_virtual => continue,
                 (true, _) => Kind::Accelerator,
@@ -159,19 +169,19 @@ impl Discovery {
                 interface,
             });
         }
-        self.known = known;
         Ok(found)
     }
 }
 
-/// Interfaces with the address of the function that they belong to.
-fn interfaces(root: &Path) -> Result<Vec<(String, String)>, ProbeError> {
+/// Interfaces by the address of the function that they belong to; of more than one the first.
+fn interfaces(root: &Path) -> Result<BTreeMap<String, String>, ProbeError> {
     let directory = root.join("sys/class/net");
     let owned = |name: String| {
         let target = fs::read_link(directory.join(&name)).ok()?;
         Some((owner(&target)?, name))
     };
-    Ok(names(&directory)?.into_iter().filter_map(owned).collect())
+    let names = names(&directory)?;
+    Ok(names.into_iter().rev().filter_map(owned).collect())
 }
 
 /// The last PCI address in a device path; a virtual interface has none.

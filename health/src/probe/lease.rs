@@ -28,13 +28,14 @@ pub(crate) struct Locks {
 impl Locks {
     /// The holder of a function's lease; `None` when it is free or that cannot be told.
     pub(crate) fn holder(&mut self, root: &Path, bdf: &str) -> Option<Holder> {
-        let directory = root.join("run/auk/lease");
+        const DIRECTORY: &str = "run/auk/lease";
         let leases = self.leases.get_or_insert_with(|| {
-            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+            let entries = fs::read_dir(root.join(DIRECTORY));
+            let entries = entries.into_iter().flatten().flatten();
             entries.map(|entry| entry.file_name()).collect()
         });
         match leases.contains(OsStr::new(bdf)) {
-            true => holder(&directory.join(bdf), self),
+            true => holder(&root.join(DIRECTORY).join(bdf), self),
             false => None,
         }
     }

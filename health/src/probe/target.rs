@@ -51,6 +51,8 @@ pub enum ConfigAccess {
 #[derive(Debug)]
 pub struct Target {
     found: Found,
+    /// The vendor and device ID that it was listed with, as the first dword of config space has them.
+    ids: Option<u32>,
     bdf: Arc<str>,
     root: PathBuf,
     function: PathBuf,
@@ -83,6 +85,7 @@ impl Target {
             .as_ref()
             .map(|name| root.join("sys/class/net").join(name));
         Self {
+            ids: found.ids(),
             bdf: Arc::from(found.bdf.as_str()),
             root: root.to_owned(),
             function,
@@ -195,11 +198,11 @@ impl Target {
     /// Whether it answers with the IDs that it was listed with: what a card in a reset or in recovery answers may be
     /// others, and so may be what is no config space.
     fn known_by(&self, ids: u32) -> Result<Presence, ProbeError> {
-        let (vendor, device) = (ids & 0xFFFF, ids >> 16);
-        let found = format!("{vendor:04x}:{device:04x}");
-        if found == self.found.pci_id {
+        if self.ids == Some(ids) {
             return Ok(Presence::Present);
         }
+        let (vendor, device) = (ids & 0xFFFF, ids >> 16);
+        let found = format!("{vendor:04x}:{device:04x}");
         let expected = "the vendor and device ID that the function was listed with";
         Err(ProbeError::malformed(
             &self.function.join("config"),
@@ -288,9 +291,8 @@ impl Target {
         &mut self,
         mut read: impl FnMut(&ConfigSpace) -> Result<T, ProbeError>,
     ) -> Result<T, ProbeError> {
-        let gone = self.gone();
         let Some(config) = &self.config else {
-            return Err(gone);
+            return Err(self.gone());
         };
         let value = read(config);
         if !matches!(value, Err(ProbeError::Short { .. })) {

@@ -17,8 +17,9 @@ use crate::probe::ProbeError;
 use crate::status::ReadersStatus;
 use crate::time::millis;
 
-/// Components that share a reader: a reader costs more memory than what it remembers of them.
-const MEMBERS: usize = 64;
+/// Components that share a reader: a reader costs more memory than what it remembers of them, and one that wakes once a second
+/// more time than a few of its looks.
+const MEMBERS: usize = 128;
 /// Readers of one component each: of those that were slow or hung.
 const MOST_APART: usize = 8;
 /// Readers that may hang before nothing that has hung before is tried again.

@@ -179,6 +179,10 @@ impl Reader {
     }
 
     fn take_pending(&mut self, key: Key) {
-        self.pending.retain(|job| job.key() != key);
+        // They are answered in their order, but for those that another reader has now.
+        match self.pending.front() {
+            Some(first) if first.key() == key => drop(self.pending.pop_front()),
+            _ => self.pending.retain(|job| job.key() != key),
+        }
     }
 }
