@@ -50,7 +50,7 @@ fn memory_and_descriptors_are_flat() {
     eventually("a look at all", || {
         let status = host.auk(&["status", "--json"]);
         let status: serde_json::Value = serde_json::from_str(&status.stdout).ok()?;
-        (status["components"].as_array()?.len() == usize::from(chips + nics)).then_some(())
+        (status["components"].as_array()?.len() == chips + nics).then_some(())
     });
     let trouble = |round: u32| {
         let lanes = if round.is_multiple_of(2) { "4" } else { "8" };

@@ -254,7 +254,7 @@ fn a_recording_begins_with_what_the_agent_remembers() {
     assert_eq!(changes(&replayed), events.try_iter().collect::<Vec<_>>());
     let chip = &replayed.components[0];
     assert_eq!(chip.state, HealthState::Unhealthy);
-    let since = |verdicts: &[auk_health::verdict::Verdict]| {
+    let since = |verdicts: &[Verdict]| {
         let known = verdicts.iter().find(|verdict| verdict.check == "ecc_ue");
         known.unwrap().since_unix_ms
     };
