@@ -16,6 +16,9 @@ use crate::arming::{Arming, Verdict};
 use crate::io::Job;
 use crate::ring::Ring;
 
+/// Entries between the one that is fetched and the one that is asked for from memory meanwhile.
+const AHEAD: u32 = 4;
+
 /// Completions that are posted together at most: two cache lines of them.
 const GROUP: usize = 8;
 
@@ -186,6 +189,11 @@ impl Queue {
             return None;
         }
         let slot = self.fetched & (self.depth - 1);
+        // The driver wrote it last: its line is on the way while the entries before it are worked on.
+        if self.tail.wrapping_sub(self.fetched) > AHEAD {
+            let ahead = self.fetched.wrapping_add(AHEAD) & (self.depth - 1);
+            self.submissions.expect_submission(ahead);
+        }
         let Some(entry) = self.submissions.submission(slot) else {
             self.stop(Stopped::RingNotMapped);
             return None;

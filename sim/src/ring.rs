@@ -91,6 +91,14 @@ impl Ring {
         Some(entry)
     }
 
+    /// Says that the submission entry in `slot` will be read soon.
+    #[inline]
+    pub(crate) fn expect_submission(&self, slot: u32) {
+        if let Some((memory, offset)) = self.at(u64::from(slot) * SUBMISSION, SUBMISSION) {
+            memory.prefetch(offset);
+        }
+    }
+
     /// Writes a completion entry, the word with the phase last.
     #[inline]
     pub(crate) fn complete(&self, slot: u32, entry: Completion) -> Option<()> {

@@ -18,6 +18,7 @@ mod buffer;
 mod copy;
 mod error;
 mod memory;
+pub(crate) mod prefetch;
 mod ranges;
 mod space;
 mod words;

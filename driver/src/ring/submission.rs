@@ -10,6 +10,9 @@ use super::{Word, place};
 pub type SubmissionPlace<W = AtomicU64> = [W; WORDS];
 const WORDS: usize = Submission::SIZE / size_of::<u64>();
 
+/// Entries between the one that is written and the one whose line is asked for meanwhile.
+const AHEAD: usize = 8;
+
 /// A submission entry as it is stored, but for its identifier.
 #[derive(Clone, Copy, Debug)]
 pub struct SubmissionWords([u64; WORDS]);
@@ -52,6 +55,8 @@ impl SubmissionRing {
             for (to, word) in place.iter().zip(&entry.0).skip(1) {
                 to.store(*word, Ordering::Relaxed);
             }
+            // The chip had its line last. At the ring's end this asks for what is behind it, once a lap.
+            place[0].prefetch_for_writing::<{ AHEAD * Submission::SIZE }>();
         }
         self.tail = tail.wrapping_add(1);
     }

@@ -2,12 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::dma::prefetch;
+
 /// A 64-bit word that the chip reads and writes as well; one of the model checker's in its tests.
 pub trait Word {
     /// Reads it.
     fn load(&self, order: Ordering) -> u64;
     /// Writes it.
     fn store(&self, value: u64, order: Ordering);
+    /// Says that what is so many bytes after it will be written soon.
+    #[inline]
+    fn prefetch_for_writing<const AHEAD: usize>(&self) {}
 }
 
 impl Word for AtomicU64 {
@@ -19,5 +24,10 @@ impl Word for AtomicU64 {
     #[inline]
     fn store(&self, value: u64, order: Ordering) {
         Self::store(self, value, order);
+    }
+
+    #[inline]
+    fn prefetch_for_writing<const AHEAD: usize>(&self) {
+        prefetch::for_writing::<AHEAD>(self);
     }
 }

@@ -47,7 +47,8 @@ pub struct Command<'a> {
     entry: SubmissionWords,
     /// None after the first `None`.
     handles: [Option<Handle<'a>>; MOST_HANDLES],
-    /// Bytes that a copy or fill moves; 0 of other commands, and more than any chip moves when there is a problem.
+    /// Bytes that a copy or fill moves; 0 of other commands, and more than any chip moves when there is a problem, which only
+    /// commands with handles have.
     transfer: u64,
     problem: Option<Problem>,
 }
@@ -109,7 +110,7 @@ impl<'a> Command<'a> {
         params: impl Into<Place<'a>>,
     ) -> Self {
         let Program::Gemm(gemm) = *program.program() else {
-            return Self::wrong(Problem::program(program, "a matrix product"));
+            return Self::mistaken(program, "a matrix product");
         };
         let length = gemm.input_bytes(rows);
         let mut made = Self::launching(program);
@@ -147,7 +148,7 @@ impl<'a> Command<'a> {
             columns,
         } = *program.program()
         else {
-            return Self::wrong(Problem::program(program, "an embedding sum"));
+            return Self::mistaken(program, "an embedding sum");
         };
         let bytes = |rows: u32| u64::from(rows) * u64::from(columns) * 4;
         let length = (u64::from(bags) + 1)
@@ -171,7 +172,7 @@ impl<'a> Command<'a> {
     #[must_use]
     pub fn checksum(program: &'a LoadedProgram, src: impl Into<Place<'a>>, length: u64) -> Self {
         if *program.program() != Program::Checksum {
-            return Self::wrong(Problem::program(program, "a checksum"));
+            return Self::mistaken(program, "a checksum");
         }
         let mut made = Self::launching(program);
         let src = made.operand("the checksum's input", src.into(), length);
@@ -233,9 +234,10 @@ impl<'a> Command<'a> {
         made
     }
 
-    fn wrong(problem: Problem) -> Self {
-        let mut made = Self::EMPTY;
-        made.fail(problem);
+    /// A launch of a program that computes something else than is wanted.
+    fn mistaken(program: &'a LoadedProgram, expected: &'static str) -> Self {
+        let mut made = Self::launching(program);
+        made.fail(Problem::program(program, expected));
         made
     }
 
@@ -277,18 +279,22 @@ impl<'a> Command<'a> {
         holds: &mut Holds,
         entry: NextSubmission<'_>,
     ) -> Result<(), Box<Error>> {
-        if self.transfer > most {
-            return Err(self.refusal(most));
-        }
         if self.handles[0].is_some() {
-            self.hold(inner, life, holds)?;
+            self.hold((inner, life, most), holds)?;
         }
         entry.write(&self.entry);
         Ok(())
     }
 
     #[inline(never)]
-    fn hold(&self, inner: &Arc<Inner>, life: Life, holds: &mut Holds) -> Result<(), Box<Error>> {
+    fn hold(
+        &self,
+        (inner, life, most): (&Arc<Inner>, Life, u64),
+        holds: &mut Holds,
+    ) -> Result<(), Box<Error>> {
+        if self.transfer > most {
+            return Err(self.refusal(most));
+        }
         for (held, handle) in holds.0.iter_mut().zip(&self.handles) {
             let Some(handle) = handle else {
                 break;
