@@ -122,6 +122,16 @@ impl Inbox {
             .map(drop)
     }
 
+    /// The same for a peer that takes its time, see [`Socket::receive_quietly`].
+    pub(crate) fn receive_quietly(
+        &mut self,
+        socket: &Socket,
+        deadline: Instant,
+    ) -> Result<(), TransportError> {
+        self.fill(|buffer, fds| socket.receive_quietly(buffer, fds, deadline).map(Some))
+            .map(drop)
+    }
+
     /// Receives what comes within a short while; `false` when nothing came.
     pub(crate) fn receive_hopefully(&mut self, socket: &Socket) -> Result<bool, TransportError> {
         self.fill(|buffer, fds| socket.receive_hopefully(buffer, fds))

@@ -113,7 +113,7 @@ impl Connection {
         let result = loop {
             let message = match self.inbox.next() {
                 Ok(Some(message)) => message,
-                Ok(None) => match self.inbox.receive(&self.socket, deadline) {
+                Ok(None) => match self.receive(command, deadline) {
                     Ok(()) => continue,
                     Err(error) => break Err(error),
                 },
@@ -135,6 +135,17 @@ impl Connection {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(errno)) => Err(Error::Refused { command, errno }),
             Err(error) => Err(self.fail(command, error)),
+        }
+    }
+
+    /// Waits for more of the reply to a command.
+    fn receive(&mut self, command: Command, deadline: Instant) -> Result<(), TransportError> {
+        match command {
+            // The server maps, unmaps, or does whatever its device does.
+            Command::DmaMap | Command::DmaUnmap | Command::DeviceReset => {
+                self.inbox.receive_quietly(&self.socket, deadline)
+            }
+            _ => self.inbox.receive(&self.socket, deadline),
         }
     }
 
@@ -253,15 +264,22 @@ fn match_reply(
 
 /// The connection, used by one thread at a time; waiting for one's turn has a deadline as well.
 pub(super) struct Turns {
-    taken: Mutex<bool>,
+    line: Mutex<Line>,
     freed: Condvar,
     connection: Mutex<Connection>,
+}
+
+#[derive(Default)]
+struct Line {
+    taken: bool,
+    /// Threads that wait: nobody else is woken, which would be a system call for nothing.
+    waiting: usize,
 }
 
 impl Turns {
     pub(super) fn new(connection: Connection) -> Self {
         Self {
-            taken: Mutex::new(false),
+            line: Mutex::default(),
             freed: Condvar::new(),
             connection: Mutex::new(connection),
         }
@@ -274,22 +292,24 @@ impl Turns {
         deadline: Instant,
         work: impl FnOnce(&mut Connection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut taken = self.taken();
-        while *taken {
+        let mut line = self.line();
+        while line.taken {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Error::Contended { command });
             }
-            taken = self
+            line.waiting += 1;
+            line = self
                 .freed
-                .wait_timeout(taken, left)
+                .wait_timeout(line, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+            line.waiting -= 1;
         }
-        *taken = true;
-        drop(taken);
+        line.taken = true;
+        drop(line);
         let _turn = Turn(self);
-        // Free by now: this lock only proves to the compiler what `taken` says.
+        // Free by now: this lock only proves to the compiler what the line says.
         let Ok(mut connection) = self.connection.lock() else {
             return Err(Error::Poisoned {
                 command,
@@ -301,9 +321,9 @@ impl Turns {
         result
     }
 
-    fn taken(&self) -> MutexGuard<'_, bool> {
-        // A bool is valid at every moment, so a panic elsewhere cannot have broken it.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // It is in order at every moment, so a panic elsewhere cannot have broken it.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -312,7 +332,10 @@ struct Turn<'a>(&'a Turns);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.0.taken() = false;
-        self.0.freed.notify_one();
+        let mut line = self.0.line();
+        line.taken = false;
+        if line.waiting > 0 {
+            self.0.freed.notify_one();
+        }
     }
 }

@@ -133,18 +133,31 @@ pub(super) struct Notice(Arc<Told>);
 
 #[derive(Debug, Default)]
 struct Told {
-    unmapped: Mutex<bool>,
+    state: Mutex<State>,
     news: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    unmapped: bool,
+    /// Somebody waits, or did: nobody else is woken, which would be a system call for nothing.
+    awaited: bool,
+}
+
+impl Told {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // It is in order at every moment, so a panic elsewhere cannot have broken it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Notice {
     fn drop(&mut self) {
-        *self
-            .0
-            .unmapped
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.news.notify_all();
+        let mut state = self.0.state();
+        state.unmapped = true;
+        if state.awaited {
+            self.0.news.notify_all();
+        }
     }
 }
 
@@ -162,15 +175,16 @@ impl Unmapping {
     /// [`DmaError::InUse`] when the deadline passes first; waiting again is possible.
     pub fn wait(&self, deadline: Instant) -> Result<(), DmaError> {
         for told in &self.notices {
-            let mut unmapped = told.unmapped.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*unmapped {
+            let mut state = told.state();
+            while !state.unmapped {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     return Err(DmaError::InUse);
                 }
-                unmapped = told
+                state.awaited = true;
+                state = told
                     .news
-                    .wait_timeout(unmapped, left)
+                    .wait_timeout(state, left)
                     .unwrap_or_else(PoisonError::into_inner)
                     .0;
             }
