@@ -1,117 +1,190 @@
-//! The end of a bench run: each measurement as a ratio against its yardstick of the same run.
+//! What was measured: each row's samples, and what they come to.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use crate::yardstick::PingPong;
-
-/// Rounds of a bracket: long enough to tell near from far, short enough not to matter.
-const BRACKET_ROUNDS: u64 = 5_000;
-
-/// Samples by name.
-#[derive(Default)]
-pub(crate) struct Report {
-    samples: RefCell<BTreeMap<&'static str, Samples>>,
-}
-
-#[derive(Default)]
-struct Samples {
-    /// Nanoseconds an operation.
-    operation: Vec<f64>,
-    /// Nanoseconds of a cache-line round trip around each of them.
-    bracket: Vec<f64>,
-}
-
-/// How a budget is meant.
-pub(crate) enum Budget {
-    /// At most this many times the time of the yardstick.
-    Time(f64),
-    /// At least this many times the rate of the yardstick.
-    Rate(f64),
-    /// At least this many operations a second; the yardstick is shown for scale.
-    PerSecond(f64),
-}
+use crate::pairs::{Groups, Sample};
+use crate::results::Line;
 
 /// A line of the report.
 pub(crate) struct Row {
     pub(crate) what: &'static str,
-    pub(crate) yardstick: &'static str,
+    pub(crate) unit: Unit,
+    /// The least that each turn of a sample has.
+    pub(crate) least: Groups,
+    pub(crate) reference: Option<&'static str>,
     pub(crate) budget: Budget,
 }
 
-impl Report {
-    /// Measures `operations` once, in a bracket of cache-line round trips.
-    pub(crate) fn sample(
-        &self,
-        name: &'static str,
-        operations: u64,
-        measure: impl FnOnce() -> Duration,
-    ) -> Duration {
-        let before = bracket();
-        let time = measure();
-        let after = bracket();
-        let mut samples = self.samples.borrow_mut();
-        let samples = samples.entry(name).or_default();
-        samples
-            .operation
-            .push(time.as_nanos() as f64 / operations as f64);
-        samples.bracket.push(f64::midpoint(before, after));
-        time
-    }
+/// How nanoseconds an operation are told.
+#[derive(Clone, Copy)]
+pub(crate) enum Unit {
+    Nanoseconds,
+    Microseconds,
+    Milliseconds,
+    ThousandsPerSecond,
+    MillionsPerSecond,
+    /// 10^9 bytes a second, where an operation is this many bytes.
+    GigabytesPerSecond(usize),
+    /// Where an operation is a second, and its nanoseconds are those that a processor was busy.
+    PercentOfCore,
+}
 
-    /// Prints the rows whose halves were both measured.
-    pub(crate) fn print(&self, rows: &[Row]) {
-        let samples = self.samples.borrow();
-        println!(
-            "\n{:<34} {:>11} {:>11} {:>7} {:>9} {:>4}  {:>11}",
-            "what", "ns", "yardstick", "ratio", "budget", "", "line ns"
-        );
-        for row in rows {
-            let (Some(mine), Some(theirs)) = (samples.get(row.what), samples.get(row.yardstick))
-            else {
-                continue;
-            };
-            let (time, yardstick) = (median(&mine.operation), median(&theirs.operation));
-            let (ratio, budget, met) = match row.budget {
-                Budget::Time(most) => {
-                    let ratio = time / yardstick;
-                    (format!("{ratio:.2}"), format!("<= {most}"), ratio <= most)
-                }
-                Budget::Rate(least) => {
-                    let ratio = yardstick / time;
-                    (format!("{ratio:.2}"), format!(">= {least}"), ratio >= least)
-                }
-                Budget::PerSecond(least) => {
-                    let rate = 1e9 / time;
-                    (
-                        format!("{:.2}", yardstick / time),
-                        format!("{:.1} M/s", least / 1e6),
-                        rate >= least,
-                    )
-                }
-            };
-            println!(
-                "{:<34} {time:>11.1} {yardstick:>11.1} {ratio:>7} {budget:>9} {:>4}  {:>5.0} {:>5.0}",
-                row.what,
-                if met { "met" } else { "no" },
-                median(&mine.bracket),
-                median(&theirs.bracket),
-            );
+/// What the budget is for: the ratio, or the value where there is no reference in the same run.
+#[derive(Clone, Copy)]
+pub(crate) enum Budget {
+    Ratio(Bound),
+    Value(Bound),
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Unit {
+    fn of(self, nanoseconds: f64) -> f64 {
+        match self {
+            Self::Nanoseconds => nanoseconds,
+            Self::Microseconds => nanoseconds / 1e3,
+            Self::Milliseconds => nanoseconds / 1e6,
+            Self::ThousandsPerSecond => 1e6 / nanoseconds,
+            Self::MillionsPerSecond => 1e3 / nanoseconds,
+            Self::GigabytesPerSecond(bytes) => bytes as f64 / nanoseconds,
+            Self::PercentOfCore => nanoseconds / 1e7,
         }
-        println!(
-            "\nMedians. \"line ns\" is a cache-line round trip around the samples of either half: where the two\n\
-             differ, the machine moved between them, and the ratio says little."
-        );
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nanoseconds => "ns",
+            Self::Microseconds => "us",
+            Self::Milliseconds => "ms",
+            Self::ThousandsPerSecond => "k/s",
+            Self::MillionsPerSecond => "M/s",
+            Self::GigabytesPerSecond(_) => "GB/s",
+            Self::PercentOfCore => "% of a core",
+        }
     }
 }
 
-fn bracket() -> f64 {
-    PingPong::start().run(BRACKET_ROUNDS).as_nanos() as f64 / BRACKET_ROUNDS as f64
+impl Bound {
+    fn holds(self, found: f64) -> bool {
+        match self {
+            Self::AtMost(most) => found <= most,
+            Self::AtLeast(least) => found >= least,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtMost(most) => format!("<= {most}"),
+            Self::AtLeast(least) => format!(">= {least}"),
+        }
+    }
 }
 
-fn median(samples: &[f64]) -> f64 {
-    let mut sorted = samples.to_vec();
+/// A row and its samples.
+pub(crate) struct Measured {
+    row: Row,
+    samples: Vec<Both>,
+}
+
+struct Both {
+    operations: u64,
+    mine: f64,
+    reference: Option<f64>,
+    /// Nanoseconds of a cache line's round trip before and after.
+    line: [f64; 2],
+}
+
+impl Measured {
+    pub(crate) fn new(row: Row) -> Self {
+        Self {
+            row,
+            samples: Vec::new(),
+        }
+    }
+
+    pub(crate) fn what(&self) -> &'static str {
+        self.row.what
+    }
+
+    pub(crate) fn sample(
+        &mut self,
+        operations: u64,
+        mine: Sample,
+        reference: Option<Sample>,
+        line: [f64; 2],
+    ) {
+        self.samples.push(Both {
+            operations,
+            mine: mine.usual,
+            reference: reference.map(|reference| reference.usual),
+            line,
+        });
+    }
+
+    /// The medians of the samples, and of their ratios; `None` when there are none.
+    pub(crate) fn line(&self) -> Option<Line> {
+        // While criterion warms up it tries other numbers of operations.
+        let operations = self.samples.last()?.operations;
+        let samples: Vec<_> = self
+            .samples
+            .iter()
+            .filter(|sample| sample.operations == operations)
+            .collect();
+        let unit = self.row.unit;
+        let over = |of: &dyn Fn(&Both) -> Option<f64>| {
+            let mut values: Vec<_> = samples.iter().filter_map(|sample| of(sample)).collect();
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        let mine = over(&|sample| Some(unit.of(sample.mine)));
+        let reference = over(&|sample| sample.reference.map(|theirs| unit.of(theirs)));
+        let ratios = over(&|sample| {
+            sample
+                .reference
+                .map(|theirs| unit.of(sample.mine) / unit.of(theirs))
+        });
+        let value = quantile(&mine, 0.5)?;
+        let ratio = quantile(&ratios, 0.5);
+        let (bound, found, budget_unit) = match self.row.budget {
+            Budget::Ratio(bound) => (bound, ratio?, "x"),
+            Budget::Value(bound) => (bound, value, unit.name()),
+        };
+        Some(Line {
+            what: self.row.what.to_owned(),
+            value: rounded(value),
+            unit: unit.name().to_owned(),
+            reference: self.row.reference.map(str::to_owned),
+            reference_value: quantile(&reference, 0.5).map(rounded),
+            ratio: ratio.map(rounded),
+            spread: quantile(&ratios, 0.25)
+                .zip(quantile(&ratios, 0.75))
+                .map(|(low, high)| [rounded(low), rounded(high)]),
+            budget: format!("{} {budget_unit}", bound.text()),
+            met: bound.holds(found),
+            line_ns: [0, 1].map(|side| {
+                let lines = over(&|sample| Some(sample.line[side]));
+                rounded(quantile(&lines, 0.5).unwrap_or_default())
+            }),
+            samples: samples.len(),
+        })
+    }
+}
+
+/// As many digits as mean anything.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    quantile(&sorted, 0.5).unwrap_or(f64::NAN)
+}
+
+/// Of values in their order.
+fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
+    let at = (sorted.len().checked_sub(1)? as f64 * part).round() as usize;
+    sorted.get(at).copied()
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::processors::Processors;
+
 /// The value that ends the partner.
 const STOP: u64 = 2;
 
@@ -18,14 +20,16 @@ pub(crate) struct EventfdRoundTrip {
 
 impl EventfdRoundTrip {
     /// Starts the partner.
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(processors: Processors) -> Self {
         let eventfd = || Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).expect("an eventfd"));
         let (there, back) = (eventfd(), eventfd());
         let (theirs, answer) = (Arc::clone(&there), Arc::clone(&back));
-        let partner = std::thread::spawn(move || {
-            while theirs.read().expect("reading an eventfd") != STOP {
-                answer.write(1).expect("writing an eventfd");
-            }
+        let partner = processors.start(|| {
+            std::thread::spawn(move || {
+                while theirs.read().expect("reading an eventfd") != STOP {
+                    answer.write(1).expect("writing an eventfd");
+                }
+            })
         });
         Self {
             there,

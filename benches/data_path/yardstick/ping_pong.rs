@@ -7,6 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Padded;
+use crate::processors::Processors;
+
+/// Rounds of a bracket: long enough to tell near from far, short enough not to matter.
+const ROUNDS: u64 = 5_000;
 
 /// The value of `ping` that ends the partner.
 const STOP: u64 = u64::MAX;
@@ -17,8 +21,13 @@ struct Lines {
     pong: Padded<AtomicU64>,
 }
 
+/// Nanoseconds of a cache line's round trip.
+pub(crate) fn line(processors: Processors) -> f64 {
+    PingPong::start(processors).run(ROUNDS).as_nanos() as f64 / ROUNDS as f64
+}
+
 /// A partner thread that answers each ping.
-pub(crate) struct PingPong {
+struct PingPong {
     lines: Arc<Lines>,
     count: u64,
     partner: Option<JoinHandle<()>>,
@@ -26,20 +35,10 @@ pub(crate) struct PingPong {
 
 impl PingPong {
     /// Starts the partner.
-    pub(crate) fn start() -> Self {
+    fn start(processors: Processors) -> Self {
         let lines = Arc::new(Lines::default());
         let theirs = Arc::clone(&lines);
-        let partner = std::thread::spawn(move || {
-            let mut seen = 0;
-            while seen != STOP {
-                let ping = theirs.ping.0.load(Ordering::Acquire);
-                if ping != seen {
-                    seen = ping;
-                    theirs.pong.0.store(ping, Ordering::Release);
-                }
-                std::hint::spin_loop();
-            }
-        });
+        let partner = processors.start(|| std::thread::spawn(move || answer(&theirs)));
         let mut started = Self {
             lines,
             count: 0,
@@ -50,7 +49,7 @@ impl PingPong {
     }
 
     /// The time of `rounds` round trips.
-    pub(crate) fn run(&mut self, rounds: u64) -> Duration {
+    fn run(&mut self, rounds: u64) -> Duration {
         let start = Instant::now();
         for _ in 0..rounds {
             self.count += 1;
@@ -60,6 +59,18 @@ impl PingPong {
             }
         }
         start.elapsed()
+    }
+}
+
+fn answer(lines: &Lines) {
+    let mut seen = 0;
+    while seen != STOP {
+        let ping = lines.ping.0.load(Ordering::Acquire);
+        if ping != seen {
+            seen = ping;
+            lines.pong.0.store(ping, Ordering::Release);
+        }
+        std::hint::spin_loop();
     }
 }
 

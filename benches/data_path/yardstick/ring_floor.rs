@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Padded;
+use crate::processors::Processors;
 
 #[derive(Default)]
 #[repr(align(64))]
@@ -33,7 +34,7 @@ pub(crate) struct RingFloor {
 
 impl RingFloor {
     /// Starts a ring of `depth` entries, a power of two.
-    pub(crate) fn start(depth: usize) -> Self {
+    pub(crate) fn start(processors: Processors, depth: usize) -> Self {
         assert!(depth.is_power_of_two());
         let rings = Arc::new(Rings {
             submissions: std::iter::repeat_with(Descriptor::default)
@@ -46,7 +47,7 @@ impl RingFloor {
             stop: Padded::default(),
         });
         let theirs = Arc::clone(&rings);
-        let partner = std::thread::spawn(move || complete(&theirs));
+        let partner = processors.start(|| std::thread::spawn(move || complete(&theirs)));
         let mut started = Self {
             rings,
             submitted: 0,
@@ -122,7 +123,6 @@ fn complete(rings: &Rings) {
             completion.0[1].store(mark(done, depth), Ordering::Release);
             done += 1;
         }
-        std::hint::spin_loop();
     }
 }
 
