@@ -1,5 +1,7 @@
 //! What was measured: each row's samples, and what they come to.
 
+use serde::{Deserialize, Serialize};
+
 use crate::pairs::{Groups, Sample};
 use crate::results::Line;
 
@@ -28,13 +30,15 @@ pub(crate) enum Unit {
 }
 
 /// What the budget is for: the ratio, or the value where there is no reference in the same run.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Budget {
     Ratio(Bound),
     Value(Bound),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Bound {
     AtMost(f64),
     AtLeast(f64),
@@ -62,6 +66,15 @@ impl Unit {
             Self::MillionsPerSecond => "M/s",
             Self::GigabytesPerSecond(_) => "GB/s",
             Self::PercentOfCore => "% of a core",
+        }
+    }
+}
+
+impl Budget {
+    pub(crate) fn text(self, unit: &str) -> String {
+        match self {
+            Self::Ratio(bound) => format!("{} x", bound.text()),
+            Self::Value(bound) => format!("{} {unit}", bound.text()),
         }
     }
 }
@@ -147,9 +160,9 @@ impl Measured {
         });
         let value = quantile(&mine, 0.5)?;
         let ratio = quantile(&ratios, 0.5);
-        let (bound, found, budget_unit) = match self.row.budget {
-            Budget::Ratio(bound) => (bound, ratio?, "x"),
-            Budget::Value(bound) => (bound, value, unit.name()),
+        let met = match self.row.budget {
+            Budget::Ratio(bound) => bound.holds(ratio?),
+            Budget::Value(bound) => bound.holds(value),
         };
         Some(Line {
             what: self.row.what.to_owned(),
@@ -161,8 +174,8 @@ impl Measured {
             spread: quantile(&ratios, 0.25)
                 .zip(quantile(&ratios, 0.75))
                 .map(|(low, high)| [rounded(low), rounded(high)]),
-            budget: format!("{} {budget_unit}", bound.text()),
-            met: bound.holds(found),
+            budget: self.row.budget,
+            met,
             line_ns: [0, 1].map(|side| {
                 let lines = over(&|sample| Some(sample.line[side]));
                 rounded(quantile(&lines, 0.5).unwrap_or_default())

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::Budget;
+
 /// Where cargo lets benches write; the results go next to it.
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 
@@ -34,7 +36,7 @@ pub(crate) struct Line {
     /// The median of the samples' ratios, and their quartiles.
     pub(crate) ratio: Option<f64>,
     pub(crate) spread: Option<[f64; 2]>,
-    pub(crate) budget: String,
+    pub(crate) budget: Budget,
     pub(crate) met: bool,
     /// Nanoseconds of a cache line's round trip before and after the samples.
     pub(crate) line_ns: [f64; 2],
@@ -78,7 +80,7 @@ impl Results {
                 or_nothing(reference),
                 or_nothing(row.ratio.map(|ratio| format!("{ratio:.2}"))),
                 or_nothing(row.spread.map(|[low, high]| format!("{low:.2}..{high:.2}"))),
-                row.budget,
+                row.budget.text(&row.unit),
                 if row.met { "met" } else { "NO" },
                 row.line_ns[0],
                 row.line_ns[1],
