@@ -4,11 +4,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use auk_driver::Command;
-use auk_sim::ChipProfile;
 
 use crate::pairs::{Bench, Groups};
 use crate::report::{Bound, Budget, Row, Unit};
-use crate::rig::Rig;
+use crate::rig::{Rig, SPIN};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -49,7 +48,7 @@ pub(crate) fn measure(bench: &mut Bench) {
     ] {
         let source = vec![7_u8; bytes];
         let mut target = vec![0_u8; bytes];
-        let mut rig = Rig::new(bench.processors, ChipProfile::silicon(1));
+        let mut rig = Rig::new(bench.processors, SPIN);
         let host = rig.device.buffer(bytes).expect("host memory");
         let local = rig.device.alloc(bytes as u64).expect("device memory");
         host.write(0, &source).expect("a filled buffer");

@@ -5,7 +5,6 @@ use std::thread;
 use std::time::Duration;
 
 use auk_driver::Command;
-use auk_sim::ChipProfile;
 
 use crate::pairs::{Bench, Groups};
 use crate::report::{Bound, Budget, Row, Unit};
@@ -21,11 +20,7 @@ pub(crate) fn measure(bench: &mut Bench) {
         ("nop by interrupt, chip awake", SPIN, 0.7),
         ("nop by interrupt, chip parked", Duration::ZERO, 1.1),
     ] {
-        let profile = ChipProfile {
-            spin,
-            ..ChipProfile::silicon(1)
-        };
-        let mut rig = Rig::new(processors, profile);
+        let mut rig = Rig::new(processors, spin);
         bench.pair(
             Row {
                 what,

@@ -1,11 +1,10 @@
 //! Commands that do nothing, polled: what a command costs.
 
 use auk_driver::Command;
-use auk_sim::ChipProfile;
 
 use crate::pairs::{Bench, Groups};
 use crate::report::{Bound, Budget, Row, Unit};
-use crate::rig::{DEPTH, Rig};
+use crate::rig::{DEPTH, Rig, SPIN};
 use crate::yardstick::RingFloor;
 
 const ONE_BY_ONE: Groups = Groups {
@@ -20,7 +19,7 @@ const MANY: Groups = Groups {
 pub(crate) fn measure(bench: &mut Bench) {
     let processors = bench.processors;
     let nop = Command::nop();
-    let mut rig = Rig::new(processors, ChipProfile::silicon(1));
+    let mut rig = Rig::new(processors, SPIN);
     for (what, unit, in_flight, least, bound) in [
         (
             "nop, 1 in flight, p50",

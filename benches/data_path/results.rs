@@ -53,7 +53,7 @@ impl Results {
         Self {
             bench: "data_path".to_owned(),
             machine: Machine {
-                cpus: std::thread::available_parallelism().map_or(0, usize::from),
+                cpus: cpuinfo.matches("processor\t").count(),
                 cpu: model.map_or("unknown", |(_, name)| name).to_owned(),
                 kernel: kernel.trim().to_owned(),
             },

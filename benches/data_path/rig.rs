@@ -9,6 +9,9 @@ use crate::pairs::{Groups, Sample};
 use crate::processors::Processors;
 
 pub(crate) const DEPTH: u32 = 256;
+/// How long a chip looks for work before it sleeps, where there is more than one processor. (Left to itself it would count those of
+/// the thread that makes it.)
+pub(crate) const SPIN: Duration = Duration::from_micros(100);
 /// More than any wait in here takes, unless something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Polls in a row without a completion after which the chip is asked whether it is well, and how often that is right.
@@ -24,7 +27,11 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// A chip whose engine is on the partner's processor. The thread that serves its socket has work when nobody polls.
-    pub(crate) fn new(processors: Processors, profile: ChipProfile) -> Self {
+    pub(crate) fn new(processors: Processors, spin: Duration) -> Self {
+        let profile = ChipProfile {
+            spin,
+            ..ChipProfile::silicon(1)
+        };
         let chip = processors.start(|| Chip::new(profile).expect("a chip"));
         let (serving, socket) = processors.start_anywhere(|| chip.connect().expect("a server"));
         let device =
