@@ -5,25 +5,22 @@
     reason = "a fake that panics fails its test"
 )]
 
-use std::collections::HashMap;
-use std::fs::File;
+mod hostile_chip;
+
 use std::ops::RangeInclusive;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use auk_asic::bar0::{self, CapDma, CapLimits, CapQueues};
-use auk_asic::ident::{MODEL_VERSION, Model, ident_register};
+use auk_asic::bar0::{self, CapDma};
+use auk_asic::ident::{Model, ident_register};
 use auk_driver::bus::{
-    BusError, DmaRange, DmaTarget, Function, Interrupt, IrqInfo, Region, RegionInfo, RegionMmap,
+    BusError, DmaRange, DmaTarget, Function, Interrupt, IrqInfo, Region, RegionInfo,
 };
 use auk_driver::{Deadline, Device, DmaSpace, Error, OpenOptions};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use hostile_chip::{Words, bar, bar_info, plausible};
 use proptest::prelude::*;
-
-type Words = HashMap<u64, u32>;
 
 /// BAR0 reads as `registers` says, and as `rest` where it says nothing; config space holds what was written.
 struct Fake {
@@ -44,16 +41,12 @@ impl Fake {
     }
 
     fn on(target: Arc<Anything>, registers: Words, rest: u32, bar0: u64) -> Self {
-        let flags = MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_CLOEXEC;
-        let file = File::from(memfd_create("bar0", flags).unwrap());
-        file.set_len(bar0).unwrap();
-        fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
         Self {
             registers,
             rest,
             config: Mutex::new(Words::from([(0, ident_register(Model::Silicon))])),
             bar0,
-            doorbells: Arc::new(file.into()),
+            doorbells: Arc::new(bar(bar0).into()),
             target,
             stalls: false,
             stalled: AtomicBool::new(false),
@@ -77,16 +70,7 @@ impl Function for Fake {
     }
 
     fn region(&self, _: Region) -> Result<RegionInfo, BusError> {
-        Ok(RegionInfo {
-            size: self.bar0,
-            readable: true,
-            writable: true,
-            mmap: Some(RegionMmap {
-                fd: Arc::clone(&self.doorbells),
-                offset: 0,
-                areas: Vec::new(),
-            }),
-        })
+        Ok(bar_info(&self.doorbells, self.bar0))
     }
 
     fn read(&self, region: Region, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
@@ -167,27 +151,6 @@ impl DmaTarget for Anything {
         self.mapped.fetch_sub(1, Ordering::Relaxed);
         Ok(size)
     }
-}
-
-/// A chip whose identity and capabilities are right.
-fn plausible() -> Words {
-    let queues = CapQueues::new()
-        .with_io_queues(2)
-        .with_max_depth_log2(8)
-        .with_submission_log2(6)
-        .with_completion_log2(4)
-        .with_doorbell_stride_log2(12);
-    let dma = CapDma::new().with_address_bits(40);
-    let limits = CapLimits::new().with_max_transfer_log2(20);
-    Words::from([
-        (bar0::IDENT.offset, ident_register(Model::Silicon)),
-        (bar0::VERSION.offset, MODEL_VERSION),
-        (bar0::CAP_QUEUES.offset, queues.into_bits()),
-        (bar0::CAP_DMA.offset, dma.into_bits()),
-        (bar0::CAP_LIMITS.offset, limits.into_bits()),
-        (bar0::CAP_MEMORY_LO.offset, 1 << 20),
-        (bar0::CAP_MEMORY_HI.offset, 0),
-    ])
 }
 
 fn open(registers: Words, rest: u32) -> Error {
