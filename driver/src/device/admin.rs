@@ -58,6 +58,10 @@ impl Admin {
         })
     }
 
+    pub(super) const fn life(&self) -> Life {
+        self.life
+    }
+
     /// The ADMIN registers and what they must hold.
     pub(super) fn registers(&self, inner: &Inner) -> [(auk_asic::register::Register, u32); 7] {
         let low = |address: u64| address as u32;

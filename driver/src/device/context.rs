@@ -1,6 +1,6 @@
 //! Contexts: what one tenant's queues may touch.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use auk_asic::PAGE;
 use auk_asic::admin::{AdminCommand, MAX_WINDOWS, Window};
@@ -30,7 +30,8 @@ pub(crate) struct ContextId(Option<Arc<Created>>);
 
 #[derive(Debug)]
 struct Created {
-    inner: Arc<Inner>,
+    /// As in `Allocation`, which keeps its context.
+    inner: Weak<Inner>,
     life: Life,
     number: u32,
     /// The memory behind the windows.
@@ -42,7 +43,9 @@ impl Drop for Created {
         let command = AdminCommand::DeleteContext {
             context: self.number,
         };
-        self.inner.leave(self.life, command);
+        if let Some(inner) = self.inner.upgrade() {
+            inner.leave(self.life, command);
+        }
     }
 }
 
@@ -128,7 +131,7 @@ impl Device {
             })?;
         Ok(Context {
             id: ContextId(Some(Arc::new(Created {
-                inner: Arc::clone(inner),
+                inner: Arc::downgrade(inner),
                 life,
                 number,
                 windows: options.windows.clone(),

@@ -56,6 +56,10 @@ impl Sweeper {
     pub(super) fn new(inner: &Arc<Inner>) -> Self {
         Self(Arc::clone(inner))
     }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
 }
 
 impl Drop for Sweeper {
@@ -107,8 +111,8 @@ pub(crate) struct Inner {
 pub(crate) struct QueueNumber {
     inner: Arc<Inner>,
     number: u16,
-    /// The chip may still have a queue of that number.
-    kept: bool,
+    /// The chip may still have a queue of that number, made in that life.
+    kept: Option<Life>,
 }
 
 impl QueueNumber {
@@ -116,9 +120,9 @@ impl QueueNumber {
         self.number
     }
 
-    /// Lets nobody have the number before the next reset.
-    pub(crate) const fn keep_until_reset(&mut self) {
-        self.kept = true;
+    /// Lets nobody have the number before a reset has ended that life.
+    pub(crate) const fn keep_until_reset(&mut self, life: Life) {
+        self.kept = Some(life);
     }
 }
 
@@ -126,7 +130,8 @@ impl Drop for QueueNumber {
     fn drop(&mut self) {
         let mut queues = lock(&self.inner.queues);
         queues.taken &= !(1 << self.number);
-        if self.kept {
+        // As in `Inner::keep_until_reset`.
+        if self.kept.is_some_and(|life| !self.inner.has_outlived(life)) {
             queues.kept |= 1 << self.number;
         }
     }
@@ -321,7 +326,7 @@ impl Inner {
         Ok(QueueNumber {
             inner: Arc::clone(self),
             number,
-            kept: false,
+            kept: None,
         })
     }
 
@@ -361,10 +366,16 @@ impl Inner {
         lock(&self.leftovers).clear();
     }
 
-    /// Keeps something alive until a reset has proven that the chip does not write it any more.
-    pub(crate) fn keep_until_reset(&self, kept: impl Any + Send) {
+    /// Keeps something of that life alive until a reset has proven that the chip does not write it any more. Nothing in it may
+    /// keep the device open.
+    pub(crate) fn keep_until_reset(&self, life: Life, kept: impl Any + Send) {
+        let mut quarantine = lock(&self.quarantine);
+        // A reset that succeeds after this look waits for the lock, and then finds what is kept.
+        if self.has_outlived(life) {
+            return;
+        }
         tracing::debug!(device = %self.name, "memory that the chip may still write is kept until a reset");
-        lock(&self.quarantine).push(Box::new(kept));
+        quarantine.push(Box::new(kept));
     }
 
     pub(super) fn take_quarantine(&self) -> Vec<Box<dyn Any + Send>> {

@@ -1,6 +1,6 @@
 //! Device memory.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use auk_asic::admin::{AdminCommand, MEMORY_GRANULE};
 
@@ -16,12 +16,13 @@ use crate::error::Error;
 pub struct DeviceMemory {
     pub(crate) allocation: Arc<Allocation>,
     /// After `allocation`: frees on the chip what the line above gave up.
-    _sweeper: Sweeper,
+    sweeper: Sweeper,
 }
 
 #[derive(Debug)]
 pub(crate) struct Allocation {
-    pub(crate) inner: Arc<Inner>,
+    /// Not kept open by a command that holds this, and may itself be kept by the device until a reset.
+    pub(crate) inner: Weak<Inner>,
     _context: ContextId,
     pub(crate) life: Life,
     pub(crate) address: u64,
@@ -34,7 +35,9 @@ impl Drop for Allocation {
         let command = AdminCommand::FreeMemory {
             address: self.address,
         };
-        self.inner.leave(self.life, command);
+        if let Some(inner) = self.inner.upgrade() {
+            inner.leave(self.life, command);
+        }
     }
 }
 
@@ -62,13 +65,13 @@ impl DeviceMemory {
         }
         Ok(Self {
             allocation: Arc::new(Allocation {
-                inner: Arc::clone(inner),
+                inner: Arc::downgrade(inner),
                 _context: context.clone(),
                 life,
                 address,
                 length,
             }),
-            _sweeper: Sweeper::new(inner),
+            sweeper: Sweeper::new(inner),
         })
     }
 
@@ -89,7 +92,7 @@ impl DeviceMemory {
     /// Whether no reset has taken it away.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.allocation.inner.life() == self.allocation.life
+        self.sweeper.inner().life() == self.allocation.life
     }
 }
 

@@ -210,7 +210,7 @@ impl Inner {
             self.write_register(bar0::CONTROL, Control::new().with_enable(true).into_bits())
         {
             // The write may have arrived all the same, and the chip may write the rings.
-            self.keep_until_reset(admin);
+            self.keep_until_reset(admin.life(), admin);
             return Err(error);
         }
         *self.admin() = Some(admin);

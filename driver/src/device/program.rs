@@ -1,6 +1,6 @@
 //! Programs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use auk_asic::admin::AdminCommand;
 use auk_asic::program::{Program, ProgramImage};
@@ -18,12 +18,13 @@ use crate::error::Error;
 pub struct LoadedProgram {
     pub(crate) loaded: Arc<Loaded>,
     /// After `loaded`, as in [`super::DeviceMemory`].
-    _sweeper: Sweeper,
+    sweeper: Sweeper,
 }
 
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    pub(crate) inner: Arc<Inner>,
+    /// As in `Allocation`.
+    pub(crate) inner: Weak<Inner>,
     _context: ContextId,
     pub(crate) life: Life,
     pub(crate) handle: u32,
@@ -35,7 +36,9 @@ impl Drop for Loaded {
         let command = AdminCommand::UnloadProgram {
             program: self.handle,
         };
-        self.inner.leave(self.life, command);
+        if let Some(inner) = self.inner.upgrade() {
+            inner.leave(self.life, command);
+        }
     }
 }
 
@@ -73,13 +76,13 @@ impl LoadedProgram {
         })?;
         Ok(Self {
             loaded: Arc::new(Loaded {
-                inner: Arc::clone(inner),
+                inner: Arc::downgrade(inner),
                 _context: context.clone(),
                 life,
                 handle,
                 program: *program,
             }),
-            _sweeper: Sweeper::new(inner),
+            sweeper: Sweeper::new(inner),
         })
     }
 
@@ -92,7 +95,7 @@ impl LoadedProgram {
     /// Whether no reset has taken it away.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.loaded.inner.life() == self.loaded.life
+        self.sweeper.inner().life() == self.loaded.life
     }
 }
 

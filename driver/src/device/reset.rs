@@ -52,7 +52,7 @@ impl Device {
         inner.set_identity(None);
         if let Some(admin) = inner.admin().take() {
             // Its rings, and what its commands name, until the reset has succeeded.
-            inner.keep_until_reset(admin);
+            inner.keep_until_reset(admin.life(), admin);
         }
         let status = match kind {
             ResetKind::FirmwareRestart => inner.restart()?,

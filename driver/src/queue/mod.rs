@@ -382,8 +382,9 @@ impl IoQueue {
                 ..
             }) => Ok(()),
             Err(error) => {
-                self.number.keep_until_reset();
-                self.inner.keep_until_reset(self.pair.take_memory());
+                self.number.keep_until_reset(self.life);
+                self.inner
+                    .keep_until_reset(self.life, self.pair.take_memory());
                 Err(error)
             }
         }

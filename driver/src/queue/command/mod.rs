@@ -6,7 +6,7 @@
 mod place;
 mod problem;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use auk_asic::io::IoCommand;
 use auk_asic::program::Program;
@@ -347,10 +347,10 @@ impl Handle<'_> {
 #[inline]
 fn check_owner(
     what: &'static str,
-    (owner, made_in): (&Arc<Inner>, Life),
+    (owner, made_in): (&Weak<Inner>, Life),
     (device, life): (&Arc<Inner>, Life),
 ) -> Result<(), Error> {
-    if !Arc::ptr_eq(owner, device) {
+    if !std::ptr::eq(owner.as_ptr(), Arc::as_ptr(device)) {
         return Err(problem::another_devices(what, owner, device));
     }
     if made_in != life {

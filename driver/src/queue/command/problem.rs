@@ -1,5 +1,7 @@
 //! What is wrong with a command.
 
+use std::sync::Weak;
+
 use super::Place;
 use crate::device::{Inner, LoadedProgram};
 use crate::error::Error;
@@ -76,10 +78,14 @@ fn wrong_length(length: u64, expected: String) -> Error {
 }
 
 #[cold]
-pub(super) fn another_devices(what: &'static str, owner: &Inner, device: &Inner) -> Error {
+pub(super) fn another_devices(what: &'static str, owner: &Weak<Inner>, device: &Inner) -> Error {
+    let owner = owner.upgrade();
+    let name = owner
+        .as_ref()
+        .map_or("a closed device", |owner| &owner.name);
     Error::Invalid {
         what,
-        found: format!("one of {}", owner.name),
+        found: format!("one of {name}"),
         expected: format!("one of {}", device.name),
     }
 }
