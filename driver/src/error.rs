@@ -248,6 +248,20 @@ impl Error {
         }
     }
 
+    /// The error where success makes no room for it; so that the allocation is not on the way of success either.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn boxed(self) -> Box<Self> {
+        Box::new(self)
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::boxed_local, reason = "what `boxed` gave is taken back")]
+    pub(crate) fn unboxed(error: Box<Self>) -> Self {
+        *error
+    }
+
     /// Whether the whole device is of no use until it is reset or opened again.
     #[must_use]
     pub const fn is_fatal(&self) -> bool {

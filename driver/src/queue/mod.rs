@@ -199,7 +199,7 @@ impl IoQueue {
         });
         // As in `submit`.
         let _ = self.ring();
-        pushed.map_err(|error: Box<Error>| *error)
+        pushed.map_err(Error::unboxed)
     }
 
     /// Writes a command without ringing the doorbell: [`IoQueue::ring`] does, or the next submission, poll or wait.
@@ -209,7 +209,7 @@ impl IoQueue {
     #[inline]
     pub fn push(&mut self, command: &Command<'_>) -> Result<Ticket, Error> {
         self.check_alive()?;
-        self.push_alive(command).map_err(|error| *error)
+        self.push_alive(command).map_err(Error::unboxed)
     }
 
     /// Whether the queue can be used, as far as is known without asking the chip.
@@ -227,7 +227,7 @@ impl IoQueue {
         let device = (&self.inner, self.life, self.max_transfer);
         let token = self.pair.push(
             |holds, entry| command.prepare(device, holds, entry),
-            |full| Box::new(Error::full(self.number.get(), full)),
+            |full| Error::full(self.number.get(), full).boxed(),
         )?;
         Ok(Ticket(token))
     }

@@ -63,7 +63,7 @@ impl IoQueue {
         let (token, entry) = self.pair.reap_and_collect()?;
         let result = match entry.is_success() {
             true => Ok(entry.result),
-            false => Err(Box::new(self.failure(WHAT, Ended::by(entry)))),
+            false => Err(self.failure(WHAT, Ended::by(entry)).boxed()),
         };
         Some(Completion {
             ticket: Ticket(token),
@@ -76,7 +76,7 @@ impl IoQueue {
         let (token, ended) = self.pair.collect_oldest()?;
         Some(Completion {
             ticket: Ticket(token),
-            result: self.result(ended).map_err(Box::new),
+            result: self.result(ended).map_err(Error::boxed),
         })
     }
 

@@ -299,7 +299,7 @@ impl<'a> Command<'a> {
             let Some(handle) = handle else {
                 break;
             };
-            *held = Some(handle.hold(inner, life)?);
+            *held = Some(handle.hold(inner, life).map_err(Error::boxed)?);
         }
         Ok(())
     }
@@ -311,7 +311,7 @@ impl<'a> Command<'a> {
             length: self.transfer,
             most,
         };
-        Box::new(self.problem.unwrap_or(too_long).error())
+        self.problem.unwrap_or(too_long).error().boxed()
     }
 }
 
