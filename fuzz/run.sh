@@ -12,12 +12,19 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}
 flags='--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4'
 flags+=' -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table'
 flags+=' -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1'
-RUSTFLAGS=$flags cargo +nightly build --quiet --release --target "$host"
 
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
     for file in targets/*.rs; do targets+=("$(basename "$file" .rs)"); done
 fi
+# The health agent's dependencies are built for its targets alone.
+build=()
+for target in "${targets[@]}"; do
+    build+=(--bin "$target")
+    if grep -q auk_health "targets/$target.rs"; then build+=(--features health); fi
+done
+RUSTFLAGS=$flags cargo +nightly build --quiet --release --locked --target "$host" "${build[@]}"
+
 failed=()
 for target in "${targets[@]}"; do
     mkdir -p "corpus/$target" "artifacts/$target"

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auk_asic::completion::Tail;
-use auk_asic::{PAGE, Status};
+use auk_asic::{PAGE, Status, bar0};
 use auk_driver::{
     Command, Completion, Device, DeviceMemory, DmaSpace, Error, IoQueue, QueueOptions, Ticket,
     WaitMode,
@@ -210,6 +210,8 @@ pub struct Model {
 /// Runs a script. Panics when the queue does otherwise than it must.
 pub fn run(script: &Script) {
     let chip = HostileChip::new();
+    // It answers at once or never.
+    chip.advertises(bar0::TIMEOUT_QUEUE, 1);
     let space = DmaSpace::new();
     let device = chip.open(&space);
     let before = space.usage().used;
