@@ -90,8 +90,8 @@ pub struct Manners {
     pub quiets: bool,
     /// Can be reset.
     pub resets: bool,
-    /// The result of every admin command, where it is not the right one.
-    pub result: Option<u64>,
+    /// Status code and result of every admin command, where they are not the right ones.
+    pub ends: Option<(u16, u64)>,
 }
 
 /// Where the rings of a queue are, and how far the chip is with them.
@@ -173,7 +173,7 @@ impl HostileChip {
                     answers: true,
                     quiets: true,
                     resets: true,
-                    result: None,
+                    ends: None,
                 },
                 registers,
                 config: Words::from([(0, ident_register(Model::Silicon))]),
@@ -248,12 +248,13 @@ impl HostileChip {
 
     /// Ends a command as the programming model says: its DMA has ended, then its completion is posted.
     pub fn complete(&self, queue: u16, entry: &Submission, status: Status, result: u64) {
+        self.end(queue, entry, status.code(), result);
+    }
+
+    fn end(&self, queue: u16, entry: &Submission, status: u16, result: u64) {
         self.memory.end(|place| place.iova == entry.dst);
-        let tail = self
-            .ring(queue)
-            .tail(entry.command_id)
-            .with_status_code(status.code());
-        self.post(queue, tail, result);
+        let tail = self.ring(queue).tail(entry.command_id);
+        self.post(queue, tail.with_status_code(status), result);
     }
 
     /// Posts whatever `tail` says in the next place.
@@ -321,8 +322,9 @@ impl HostileChip {
                 continue;
             }
             let result = self.execute(command);
-            let result = self.state().manners.result.unwrap_or(result);
-            self.complete(0, &entry, Status::Success, result);
+            let ends = self.state().manners.ends;
+            let (status, result) = ends.unwrap_or((Status::Success.code(), result));
+            self.end(0, &entry, status, result);
         }
     }
 
