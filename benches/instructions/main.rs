@@ -25,11 +25,11 @@ use auk_sim::{Chip, ChipProfile};
 const COUNTS: [Count; 2] = [
     Count {
         what: "nop",
-        committed: 250.5,
+        committed: 119.0,
     },
     Count {
         what: "copy",
-        committed: 449.5,
+        committed: 232.0,
     },
 ];
 /// The most that a command may cost, by the project's design.
@@ -148,8 +148,9 @@ fn run(what: &str, batches: usize) {
 /// Waits until the chip's own telemetry counts so many commands.
 fn wait_until_done(device: &Device, commands: usize) {
     for _ in 0..MOST_PAUSES {
-        let telemetry = device.telemetry().expect("a chip that works");
-        if telemetry.commands_ok >= commands as u64 {
+        // Callgrind can make the chip's updates come during each of the driver's tries to read a table that holds still.
+        let telemetry = device.telemetry();
+        if telemetry.is_ok_and(|table| table.commands_ok >= commands as u64) {
             return;
         }
         thread::sleep(PAUSE);

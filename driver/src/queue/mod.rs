@@ -224,9 +224,9 @@ impl IoQueue {
     /// The error is boxed: success makes no room for it.
     #[inline]
     fn push_alive(&mut self, command: &Command<'_>) -> Result<Ticket, Box<Error>> {
-        let device = (&self.inner, self.life, self.max_transfer);
+        let (inner, life, most) = (&self.inner, self.life, self.max_transfer);
         let token = self.pair.push(
-            |holds, entry| command.prepare(device, holds, entry),
+            |holds, entry| command.prepare(inner, life, most, holds, entry),
             |full| Error::full(self.number.get(), full).boxed(),
         )?;
         Ok(Ticket(token))

@@ -275,12 +275,14 @@ impl<'a> Command<'a> {
     #[inline]
     pub(super) fn prepare(
         &self,
-        (inner, life, most): (&Arc<Inner>, Life, u64),
+        inner: &Arc<Inner>,
+        life: Life,
+        most: u64,
         holds: &mut Holds,
         entry: NextSubmission<'_>,
     ) -> Result<(), Box<Error>> {
         if self.handles[0].is_some() {
-            self.hold((inner, life, most), holds)?;
+            self.hold(inner, life, most, holds)?;
         }
         entry.write(&self.entry);
         Ok(())
@@ -289,7 +291,9 @@ impl<'a> Command<'a> {
     #[inline(never)]
     fn hold(
         &self,
-        (inner, life, most): (&Arc<Inner>, Life, u64),
+        inner: &Arc<Inner>,
+        life: Life,
+        most: u64,
         holds: &mut Holds,
     ) -> Result<(), Box<Error>> {
         if self.transfer > most {
