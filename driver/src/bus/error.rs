@@ -173,6 +173,12 @@ pub enum BusError {
          (65535 unless changed)"
     )]
     MappingLimit,
+    /// A peer behind a socket maps memory by its descriptor, and this memory has none.
+    #[error(
+        "a simulator maps memory by its descriptor, and this was registered by its address; register it by its descriptor \
+         (DmaSpace::register_file), or copy it to a buffer"
+    )]
+    NoDescriptor,
     /// A hot reset would reset functions that are not ours too. Open them, or do without.
     #[error(
         "a hot reset would also reset {}; open them and name them, or reset this function alone",

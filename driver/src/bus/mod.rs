@@ -167,6 +167,11 @@ pub trait DmaTarget: Any + Send + Sync {
     /// [`BusError`].
     fn mappings_left(&self) -> Result<Option<u64>, BusError>;
 
+    /// Whether mapping pins pages and takes an entry of an IOMMU for each, so that huge ones make it cheaper.
+    fn pins(&self) -> bool {
+        true
+    }
+
     /// Lets the functions read and write a range from now on.
     ///
     /// # Errors
@@ -184,13 +189,13 @@ pub trait DmaTarget: Any + Send + Sync {
 /// Memory of this process for DMA, named in both ways that a [`DmaTarget`] may need: by address for the kernel,
 /// by descriptor for a peer.
 ///
-/// Only [`crate::dma`] makes one: it owns the memory, and keeps it mapped until the unmapping has succeeded.
+/// Only [`crate::dma`] makes one: it owns the memory or holds its owner, and keeps it mapped until the unmapping has succeeded.
 #[derive(Debug)]
 pub struct DmaRange<'a> {
     pub(crate) iova: u64,
     pub(crate) size: u64,
     pub(crate) address: usize,
-    pub(crate) fd: BorrowedFd<'a>,
+    pub(crate) fd: Option<BorrowedFd<'a>>,
     pub(crate) fd_offset: u64,
 }
 
@@ -213,9 +218,9 @@ impl DmaRange<'_> {
         self.address
     }
 
-    /// The descriptor behind it.
+    /// The descriptor behind it; memory that was registered by its address has none.
     #[must_use]
-    pub const fn fd(&self) -> BorrowedFd<'_> {
+    pub const fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd
     }
 

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use auk_vfio_user::Errno;
@@ -28,6 +29,8 @@ pub struct Remote {
 #[derive(Debug)]
 struct Connection {
     client: Client,
+    /// Mappings that the server has of ours.
+    mappings: AtomicU64,
 }
 
 impl Remote {
@@ -68,7 +71,10 @@ impl Remote {
         }
         let remote = Self {
             name: name.to_owned(),
-            connection: Arc::new(Connection { client }),
+            connection: Arc::new(Connection {
+                client,
+                mappings: AtomicU64::new(0),
+            }),
         };
         // As vfio-pci does: whatever a former owner left is gone before anything is looked at.
         remote.reset(deadline)?;
@@ -169,21 +175,32 @@ impl DmaTarget for Connection {
         Ok(vec![0..=u64::MAX])
     }
 
-    /// What the server says that it takes is no limit of its memory; it refuses the mapping that is too many.
+    /// Of as many as the server has said that it takes. It may still refuse one for want of something else.
     fn mappings_left(&self) -> Result<Option<u64>, BusError> {
-        Ok(None)
+        let most = self.client.server_capabilities().max_dma_maps;
+        Ok(Some(
+            most.saturating_sub(self.mappings.load(Ordering::Relaxed)),
+        ))
+    }
+
+    /// The server maps the memory's descriptor: no IOMMU is between.
+    fn pins(&self) -> bool {
+        false
     }
 
     fn map(&self, range: &DmaRange<'_>) -> Result<(), BusError> {
+        let fd = range.fd().ok_or(BusError::NoDescriptor)?;
         let map = ClientMap {
             iova: range.iova(),
             size: range.size(),
             protection: Protection::READ_WRITE,
-            memory: Some((range.fd(), range.fd_offset())),
+            memory: Some((fd, range.fd_offset())),
         };
         self.client
             .dma_map(&map, request())
-            .map_err(|error| bus_error("mapping memory", error))
+            .map_err(|error| bus_error("mapping memory", error))?;
+        self.mappings.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The reply repeats the range, or is empty as some servers leave it; the client refuses any other range. So success is
@@ -192,6 +209,7 @@ impl DmaTarget for Connection {
         self.client
             .dma_unmap(iova, size, request())
             .map_err(|error| bus_error("unmapping memory", error))?;
+        self.mappings.fetch_sub(1, Ordering::Relaxed);
         Ok(size)
     }
 }

@@ -68,7 +68,8 @@ pub struct ContextOptions {
 }
 
 impl ContextOptions {
-    /// Lets the context's queues touch a buffer, whole pages of it. The context keeps it alive.
+    /// Lets the context's queues touch a buffer, whole pages of it: one that has pages of its own
+    /// ([`DmaBuffer::has_own_pages`]). The context keeps it alive.
     #[must_use]
     pub fn window(mut self, buffer: &DmaBuffer) -> Self {
         self.windows.push(buffer.clone());
@@ -87,7 +88,8 @@ impl Device {
     /// Makes a context.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for too many windows, or one of another space; [`Error::Command`] with
+    /// [`Error::Invalid`] for too many windows, or one of another space or of a page that other buffers share;
+    /// [`Error::Command`] with
     /// [`OutOfResources`](auk_asic::Status::OutOfResources); [`Error::TimedOut`], what has become of the chip.
     pub fn create_context(&self, options: &ContextOptions) -> Result<Context, Error> {
         let inner = &self.inner;
@@ -101,6 +103,16 @@ impl Device {
         }
         for window in &options.windows {
             inner.check_space(window)?;
+            if !window.has_own_pages() {
+                return Err(Error::Invalid {
+                    what: "a window of a context",
+                    found: format!(
+                        "a buffer of {} bytes, whose page others share",
+                        window.len()
+                    ),
+                    expected: format!("one of {PAGE} bytes or more"),
+                });
+            }
         }
         let life = inner.running_life()?;
         inner.sweep();

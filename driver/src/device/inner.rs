@@ -204,6 +204,11 @@ impl Inner {
     pub(super) fn attach(&self, last: u64) -> Result<(), Error> {
         let target = self.function.dma();
         self.space.attach(Arc::clone(&target), last)?;
+        match self.listed.as_ref().map(PciFunction::numa_node) {
+            Some(Ok(Some(node))) => self.space.attached_at(node),
+            Some(Err(error)) => tracing::debug!(device = %self.name, %error, "its NUMA node"),
+            Some(Ok(None)) | None => {}
+        }
         // A device attaches once, when it is opened.
         let _ = self.attached.set(target);
         Ok(())

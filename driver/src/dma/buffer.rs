@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::arena::Arena;
+use super::pool::{Piece, Size};
 use super::{DmaError, DmaSpace, copy};
 
 /// Memory that the functions attached to its space can read and write.
@@ -28,42 +29,67 @@ pub struct DmaBuffer {
 #[derive(Debug)]
 struct Chunk {
     /// Before `space`, whose end would take the arena's mappings away.
-    arena: Arc<Arena>,
+    origin: Origin,
     space: DmaSpace,
-    offset: u64,
+    iova: u64,
     length: u64,
+}
+
+/// What a buffer is made of.
+#[derive(Debug)]
+enum Origin {
+    /// A piece of the space's own memory.
+    Pool(Piece),
+    /// Memory that was registered, all of it.
+    Registered(Arc<Arena>),
+}
+
+impl Chunk {
+    #[inline]
+    fn arena(&self) -> &Arena {
+        match &self.origin {
+            Origin::Pool(piece) => &piece.arena,
+            Origin::Registered(arena) => arena,
+        }
+    }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        self.arena.give(
-            self.offset,
-            self.length.next_multiple_of(auk_asic::PAGE as u64),
-        );
+        match &self.origin {
+            Origin::Pool(piece) => self.space.inner.give(piece),
+            Origin::Registered(arena) => self.space.inner.unregister(arena),
+        }
     }
 }
 
 impl DmaBuffer {
-    /// A buffer whose first `used` bytes are to be zeroed.
-    pub(super) fn new(
-        space: &DmaSpace,
-        arena: &Arc<Arena>,
-        offset: u64,
-        length: u64,
-        used: u64,
-    ) -> Self {
+    /// A buffer whose first `stale` bytes are to be zeroed.
+    pub(super) fn new(space: &DmaSpace, piece: Piece, length: u64, stale: u64) -> Self {
         let buffer = Self {
             chunk: Arc::new(Chunk {
-                arena: Arc::clone(arena),
+                iova: piece.iova,
+                origin: Origin::Pool(piece),
                 space: space.clone(),
-                offset,
                 length,
             }),
         };
-        for word in &buffer.all_words()[..used as usize / size_of::<u64>()] {
+        for word in &buffer.all_words()[..stale as usize / size_of::<u64>()] {
             word.store(0, Ordering::Relaxed);
         }
         buffer
+    }
+
+    /// All of what was registered.
+    pub(super) fn registered(space: &DmaSpace, arena: Arc<Arena>) -> Self {
+        Self {
+            chunk: Arc::new(Chunk {
+                iova: arena.iova,
+                length: arena.bytes(),
+                origin: Origin::Registered(arena),
+                space: space.clone(),
+            }),
+        }
     }
 
     /// Bytes.
@@ -78,7 +104,16 @@ impl DmaBuffer {
     #[must_use]
     #[inline]
     pub fn iova(&self) -> u64 {
-        self.chunk.arena.iova + self.chunk.offset
+        self.chunk.iova
+    }
+
+    /// Whether no other buffer has a byte in its pages: so it is from more than half a page on.
+    #[must_use]
+    pub fn has_own_pages(&self) -> bool {
+        match &self.chunk.origin {
+            Origin::Pool(piece) => matches!(piece.size, Size::Pages(_)),
+            Origin::Registered(_) => true,
+        }
     }
 
     /// The space it is from.
@@ -179,12 +214,7 @@ impl DmaBuffer {
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[u8] {
         // SAFETY: a chunk lies in its arena; the caller says that nobody writes it.
-        unsafe {
-            self.chunk
-                .arena
-                .memory
-                .slice(self.chunk.offset as usize, self.len())
-        }
+        unsafe { self.chunk.arena().memory.slice(self.offset(), self.len()) }
     }
 
     /// The contents as a plain mutable slice.
@@ -202,22 +232,28 @@ impl DmaBuffer {
         // SAFETY: a chunk lies in its arena; the caller says that nobody else uses it.
         unsafe {
             self.chunk
-                .arena
+                .arena()
                 .memory
-                .slice_mut(self.chunk.offset as usize, self.len())
+                .slice_mut(self.offset(), self.len())
         }
     }
 
-    /// The buffer as words, the last one perhaps partly beyond its length but inside its pages.
+    /// Where in its arena it begins.
+    #[inline]
+    fn offset(&self) -> usize {
+        (self.chunk.iova - self.chunk.arena().iova) as usize
+    }
+
+    /// The buffer as words, the last one perhaps partly beyond its length but inside what was rounded up for it.
     #[inline]
     pub(crate) fn words(&self) -> &[AtomicU64] {
         &self.all_words()[..self.len().div_ceil(size_of::<u64>())]
     }
 
-    /// From the buffer's start to its arena's end; buffers begin at pages, so that offsets in both are aligned alike.
+    /// From the buffer's start to its arena's end; buffers begin at cache lines, so that offsets in both are aligned alike.
     #[inline]
     fn all_words(&self) -> &[AtomicU64] {
-        &self.chunk.arena.memory.words()[self.chunk.offset as usize / size_of::<u64>()..]
+        &self.chunk.arena().memory.words()[self.offset() / size_of::<u64>()..]
     }
 
     fn word(&self, offset: usize) -> Result<&AtomicU64, DmaError> {

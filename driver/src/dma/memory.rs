@@ -1,12 +1,9 @@
-//! The memory behind an arena: a memfd, mapped here, and shared with whoever gets its descriptor.
-//!
-//! Of huge pages where that is wanted and there are any: an IOMMU then needs an entry a huge page, and pinning is a
-//! matter of a few pages instead of hundreds of thousands.
+//! The memory behind an arena: a memfd, mapped here, and shared with whoever gets its descriptor; or what the job has already.
 
 #![allow(unsafe_code, reason = "mapped memory is reached through raw addresses")]
 
+use std::any::Any;
 use std::ffi::c_void;
-use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -20,72 +17,81 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::ftruncate;
 
-/// Whether memory for DMA is to be of huge pages (`Documentation/admin-guide/mm/hugetlbpage.rst`): of 1 GiB where a
-/// buffer is a multiple of that, else of 2 MiB.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HugePages {
-    /// Where the host has some free; ordinary pages otherwise.
-    #[default]
-    Prefer,
-    /// Or else it is an error.
-    Require,
-    /// Not, even if there are some: they are for somebody else.
-    Never,
-}
+use super::numa;
 
-/// The kinds of pages of x86-64, the largest first.
-const HUGE: [(u64, MFdFlags); 2] = [
-    (1 << 30, MFdFlags::MFD_HUGE_1GB),
-    (2 << 20, MFdFlags::MFD_HUGE_2MB),
-];
-
-/// Zeroed shared memory of whole pages, mapped until it is dropped.
+/// Shared memory of whole pages, which is there until this is dropped.
 #[derive(Debug)]
 pub(super) struct Memory {
     base: NonNull<AtomicU64>,
     bytes: NonZeroUsize,
     page: u64,
-    fd: OwnedFd,
+    backing: Backing,
 }
 
-// SAFETY: the mapping belongs to no thread and is only ever seen as atomics.
+/// What keeps the memory there.
+enum Backing {
+    /// A file, mapped here from this offset on.
+    File { fd: OwnedFd, offset: u64 },
+    /// Somebody else, who is told by this being dropped.
+    Lent(#[allow(dead_code, reason = "it is kept for being dropped")] Box<dyn Any + Send + Sync>),
+}
+
+impl std::fmt::Debug for Backing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File { fd, offset } => write!(f, "File({fd:?} from {offset} on)"),
+            Self::Lent(_) => f.write_str("Lent"),
+        }
+    }
+}
+
+// SAFETY: the memory belongs to no thread and is only ever seen as atomics.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// `bytes` zeroes, a multiple of the page.
-    pub(super) fn new(bytes: u64, huge: HugePages) -> io::Result<Self> {
-        let mut refused = None;
-        if huge != HugePages::Never {
-            for (page, kind) in HUGE {
-                if !bytes.is_multiple_of(page) {
-                    continue;
-                }
-                match Self::of(bytes, page, MFdFlags::MFD_HUGETLB | kind) {
-                    Ok(memory) => return Ok(memory),
-                    Err(error) => refused = Some(error),
-                }
-            }
-        }
-        if huge == HugePages::Require {
-            return Err(refused.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()));
-        }
-        Self::of(bytes, PAGE as u64, MFdFlags::empty())
-    }
-
-    /// The descriptor is sealed: its size is fixed, so that a peer that maps it can rely on it.
-    fn of(bytes: u64, page: u64, kind: MFdFlags) -> io::Result<Self> {
-        let length = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let bytes = usize::try_from(bytes)
-            .ok()
-            .and_then(NonZeroUsize::new)
-            .ok_or(io::ErrorKind::OutOfMemory)?;
+    /// `bytes` zeroes in pages of `page` bytes, of a memfd of its own that is sealed: its size is fixed, so that a peer that maps it
+    /// can rely on it. Near the NUMA nodes; if the kernel does not do that it is the second of what is returned.
+    pub(super) fn new(
+        bytes: u64,
+        page: u64,
+        nodes: &[u32],
+    ) -> Result<(Self, Option<Errno>), Errno> {
+        let length = libc::off_t::try_from(bytes).map_err(|_| Errno::ENOMEM)?;
+        let huge = page > PAGE as u64;
+        let kind = match page.trailing_zeros() {
+            30 => MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_1GB,
+            21 => MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB,
+            _ => MFdFlags::empty(),
+        };
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | kind;
         let fd = memfd_create("auk-dma", flags)?;
         ftruncate(&fd, length)?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
+        let memory = Self::map(fd, 0, bytes, page)?;
+        let (start, length) = (memory.base.cast(), memory.bytes.get());
+        let placed = match nodes {
+            [] => Ok(()),
+            // SAFETY: the range is the mapping that was just made.
+            nodes => unsafe { numa::prefer(start, length, nodes) },
+        };
+        if huge {
+            // mmap reserved the pages, but a cgroup's limit is only met when a page is taken, and then by SIGBUS.
+            // SAFETY: the range is the mapping that was just made.
+            unsafe { populate(start, length) }?;
+        }
+        Ok((memory, placed.err()))
+    }
+
+    /// Bytes `offset..offset + bytes` of a file with pages of `page` bytes, which is as long and does not get shorter.
+    pub(super) fn map(fd: OwnedFd, offset: u64, bytes: u64, page: u64) -> Result<Self, Errno> {
+        let bytes = usize::try_from(bytes)
+            .ok()
+            .and_then(NonZeroUsize::new)
+            .ok_or(Errno::ENOMEM)?;
+        let start = libc::off_t::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
         // SAFETY: no address is asked for, so the kernel chooses one that is free; nothing of this program is replaced.
         let base = unsafe {
             mmap(
@@ -94,37 +100,34 @@ impl Memory {
                 ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
                 MapFlags::MAP_SHARED,
                 &fd,
-                0,
+                start,
             )
         }?;
-        let memory = Self {
+        Ok(Self {
             base: base.cast(),
             bytes,
             page,
-            fd,
-        };
-        if page > PAGE as u64 {
-            memory.populate()?;
-        }
-        Ok(memory)
+            backing: Backing::File { fd, offset },
+        })
     }
 
-    /// Has every page there now. `mmap` reserved them, but a cgroup's limit is only met when a page is taken, and then
-    /// by SIGBUS.
-    fn populate(&self) -> io::Result<()> {
-        // SAFETY: the range is this mapping; the advice changes nothing of what it holds.
-        let advised = unsafe {
-            libc::madvise(
-                self.base.as_ptr().cast(),
-                self.bytes.get(),
-                libc::MADV_POPULATE_WRITE,
-            )
-        };
-        match Errno::result(advised) {
-            // Linux before 5.14 does not know it.
-            Ok(_) | Err(Errno::EINVAL) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+    /// Memory of somebody else's, whole pages. It is looked at once, so that what is not there is an error now.
+    ///
+    /// # Safety
+    /// It stays mapped until `owner` is dropped, and while it does is changed by nobody but in ways that go with atomic accesses.
+    pub(super) unsafe fn lent(
+        base: NonNull<u8>,
+        bytes: NonZeroUsize,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> Result<Self, Errno> {
+        // SAFETY: the caller says that the range is mapped.
+        unsafe { populate(base.cast(), bytes.get()) }?;
+        Ok(Self {
+            base: base.cast(),
+            bytes,
+            page: PAGE as u64,
+            backing: Backing::Lent(owner),
+        })
     }
 
     /// Bytes of one of its pages.
@@ -140,15 +143,19 @@ impl Memory {
         self.base.as_ptr() as usize
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    /// The file that it is of and where in it, if it is of one.
+    pub(super) fn file(&self) -> Option<(BorrowedFd<'_>, u64)> {
+        match &self.backing {
+            Backing::File { fd, offset } => Some((fd.as_fd(), *offset)),
+            Backing::Lent(_) => None,
+        }
     }
 
     /// All of it. The chip writes the words as another thread of this process would.
     pub(super) fn words(&self) -> &[AtomicU64] {
         let count = self.bytes.get() / size_of::<AtomicU64>();
-        // SAFETY: the mapping is `bytes` long, begins at a page and lives as long as `self`; its contents are initialised
-        // (a memfd reads as zeroes) and are valid for atomics whatever they are.
+        // SAFETY: the memory is `bytes` long, begins at a page and lives as long as `self`; its contents are initialised
+        // (what nobody wrote reads as zeroes) and are valid for atomics whatever they are.
         unsafe { slice::from_raw_parts(self.base.as_ptr(), count) }
     }
 
@@ -182,10 +189,27 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: the range is exactly what `new` got, and no reference into it outlives `self`.
+        if let Backing::Lent(_) = self.backing {
+            return;
+        }
+        // SAFETY: the range is exactly what `map` got, and no reference into it outlives `self`.
         let result = unsafe { munmap(self.base.cast::<c_void>(), self.bytes.get()) };
         if let Err(errno) = result {
             tracing::error!(%errno, "unmapping DMA memory");
         }
+    }
+}
+
+/// Has every page of a mapping there now, writable.
+///
+/// # Safety
+/// The range is mapped.
+unsafe fn populate(base: NonNull<c_void>, bytes: usize) -> Result<(), Errno> {
+    // SAFETY: the caller says that the range is mapped; the advice changes nothing of what it holds.
+    let advised = unsafe { libc::madvise(base.as_ptr(), bytes, libc::MADV_POPULATE_WRITE) };
+    match Errno::result(advised) {
+        // Linux before 5.14 does not know it.
+        Ok(_) | Err(Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use auk_driver::DmaSpace;
 use auk_driver::bus::{Function, Vfio};
-use auk_driver::dma::HugePages;
+use auk_driver::dma::{HugePages, SpaceOptions};
 use auk_vm::Mode;
 
 use crate::guest::Guest;
@@ -26,7 +26,7 @@ const GIBIBYTE: usize = 1 << 30;
 const ROUNDS: usize = 15;
 
 fn a_gibibyte_is_one_mapping(guest: &Guest) -> Result<()> {
-    let space = DmaSpace::with_huge_pages(HugePages::Require);
+    let space = DmaSpace::with(&SpaceOptions::default().huge_pages(HugePages::Require));
     let bdf = chip::bound(guest, 0)?;
     let function = Vfio::open(&chip::host(), bdf, chip::access(guest), &space)?;
     space.attach(function.dma(), u64::MAX)?;
@@ -51,7 +51,7 @@ fn a_gibibyte_is_one_mapping(guest: &Guest) -> Result<()> {
 
 /// The ratio is a measurement and no verdict: these machines are emulated.
 fn mapping_costs_what_the_bare_call_costs(guest: &Guest) -> Result<()> {
-    let space = DmaSpace::with_huge_pages(HugePages::Require);
+    let space = DmaSpace::with(&SpaceOptions::default().huge_pages(HugePages::Require));
     let buffer = space.alloc(GIBIBYTE)?;
     let bdf = chip::bound(guest, 0)?;
     let group = pci::link_name(&bdf.to_string(), "iommu_group")?.context("no IOMMU group")?;
