@@ -2,10 +2,8 @@
 
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use nix::errno::Errno;
 use vfio_bindings::bindings::vfio;
 
 use super::access::container_path;
@@ -13,7 +11,8 @@ use super::errno::Call;
 use super::group::Group;
 use super::info::{BadInfo, Info};
 use super::ioctl::{self, InfoRequest};
-use super::{memlock, node};
+use super::memlock::{self, Charged};
+use super::node;
 use crate::bus::{BusError, DmaRange, DmaTarget};
 use crate::pci::Host;
 
@@ -24,7 +23,6 @@ pub(super) struct Container {
     translated: bool,
     /// Groups that are in it. A group's file can be open once only, so the functions of one group share it.
     groups: Mutex<Vec<Weak<Group>>>,
-    mapped: AtomicU64,
 }
 
 /// What a type1 container says of itself.
@@ -55,7 +53,6 @@ impl Container {
             fd,
             translated,
             groups: Mutex::new(Vec::new()),
-            mapped: AtomicU64::new(0),
         };
         let has = ioctl::has_extension(&container.fd, container.kind())
             .map_err(|errno| call.error(errno))?;
@@ -188,16 +185,8 @@ impl DmaTarget for Container {
                 remedy: "memory cannot be mapped for it in no-IOMMU mode; turn the host's IOMMU on",
             });
         }
-        let call = Call::MapType1;
-        ioctl::map_type1(&self.fd, range).map_err(|errno| {
-            let mapped = self.mapped.load(Ordering::Relaxed);
-            let limit = (errno == Errno::ENOMEM)
-                .then(|| memlock::too_low(range.size(), mapped))
-                .flatten();
-            limit.unwrap_or_else(|| call.error(errno))
-        })?;
-        self.mapped.fetch_add(range.size(), Ordering::Relaxed);
-        Ok(())
+        memlock::check(range.size(), Charged::Process)?;
+        ioctl::map_type1(&self.fd, range).map_err(|errno| Call::MapType1.error(errno))
     }
 
     fn unmap(&self, iova: u64, size: u64) -> Result<u64, BusError> {
@@ -207,8 +196,6 @@ impl DmaTarget for Container {
             ..Default::default()
         };
         ioctl::exchange(&self.fd, &mut unmap).map_err(|errno| Call::Unmap.error(errno))?;
-        self.mapped
-            .fetch_sub(unmap.size.min(size), Ordering::Relaxed);
         Ok(unmap.size)
     }
 }

@@ -119,6 +119,10 @@ impl Call {
             (Self::MapType1 | Self::MapIoas, Errno::EFAULT) => {
                 "the memory cannot be pinned: it is not mapped, or not writable"
             }
+            (Self::MapType1 | Self::MapIoas, Errno::ENOMEM) => {
+                "the kernel has no memory left for it, or others of this user have locked what its memlock limit (RLIMIT_MEMLOCK) leaves: \
+                 raise that (LimitMEMLOCK=, ulimit -l), or grant CAP_IPC_LOCK"
+            }
             (_, Errno::ENOMEM) => "the kernel has no memory left for it",
             (Self::Unmap, Errno::ENOENT) => "nothing is mapped there",
             (Self::Unmap, Errno::EINVAL) => "a mapping lies across the edge of the range",

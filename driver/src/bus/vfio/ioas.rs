@@ -5,10 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::errno::Errno;
-
 use super::errno::Call;
-use super::{info, ioctl, memlock};
+use super::memlock::{self, Charged};
+use super::{info, ioctl};
 use crate::bus::{BusError, DmaRange, DmaTarget};
 
 /// An address space, and the iommufd that it is in.
@@ -62,13 +61,10 @@ impl DmaTarget for Ioas {
     }
 
     fn map(&self, range: &DmaRange<'_>) -> Result<(), BusError> {
-        ioctl::map_ioas(&self.iommufd, self.id, range).map_err(|errno| {
-            let mapped = self.mapped.load(Ordering::Relaxed);
-            let limit = (errno == Errno::ENOMEM)
-                .then(|| memlock::too_low(range.size(), mapped))
-                .flatten();
-            limit.unwrap_or_else(|| Call::MapIoas.error(errno))
-        })?;
+        let pinned = self.mapped.load(Ordering::Relaxed);
+        memlock::check(range.size(), Charged::User(pinned))?;
+        ioctl::map_ioas(&self.iommufd, self.id, range)
+            .map_err(|errno| Call::MapIoas.error(errno))?;
         self.mapped.fetch_add(range.size(), Ordering::Relaxed);
         Ok(())
     }

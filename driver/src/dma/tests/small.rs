@@ -99,7 +99,7 @@ fn weeks_of_use_leave_memory_and_addresses_in_one_piece() {
     let pieces = space.usage().free_iova_pieces;
     let mut living = BTreeMap::new();
     let mut random = 0x2545_F491_4F6C_DD1D_u64;
-    for _ in 0..100_000 {
+    for _ in 0..30_000 {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
@@ -120,7 +120,7 @@ fn threads_that_allocate_and_drop_at_once_get_memory_of_their_own() {
         for thread in 0..8_u8 {
             let space = &space;
             scope.spawn(move || {
-                for round in 0..500_usize {
+                for round in 0..100_usize {
                     let buffers: Vec<_> = (0..4)
                         .map(|nth| space.alloc(1 + (round * 37 + nth * 911) % 9000).unwrap())
                         .collect();
