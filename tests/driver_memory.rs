@@ -1,4 +1,5 @@
 //! Memory of the host's as chips see it: small buffers, memory that the job had already, many chips in one space.
+#![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 #![allow(
     unsafe_code,
     reason = "to register memory is unsafe; the tests look at it between commands only"

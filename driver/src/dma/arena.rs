@@ -1,6 +1,7 @@
 //! An arena: memory that is mapped for DMA in one piece, and given out in pieces.
 
 use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use auk_asic::PAGE;
@@ -89,7 +90,7 @@ impl Arena {
             iova: self.iova,
             size: self.bytes(),
             address: self.memory.address(),
-            fd,
+            fd: fd.map(|fd| fd.as_fd()),
             fd_offset: fd_offset.unwrap_or(0),
         }
     }

@@ -5,9 +5,10 @@
 use std::any::Any;
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use auk_asic::PAGE;
@@ -31,7 +32,7 @@ pub(super) struct Memory {
 /// What keeps the memory there.
 enum Backing {
     /// A file, mapped here from this offset on.
-    File { fd: OwnedFd, offset: u64 },
+    File { fd: Arc<OwnedFd>, offset: u64 },
     /// Somebody else, who is told by this being dropped.
     Lent(#[allow(dead_code, reason = "it is kept for being dropped")] Box<dyn Any + Send + Sync>),
 }
@@ -70,7 +71,7 @@ impl Memory {
         ftruncate(&fd, length)?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
-        let memory = Self::map(fd, 0, bytes, page)?;
+        let memory = Self::map(Arc::new(fd), 0, bytes, page)?;
         let (start, length) = (memory.base.cast(), memory.bytes.get());
         let placed = match nodes {
             [] => Ok(()),
@@ -86,7 +87,7 @@ impl Memory {
     }
 
     /// Bytes `offset..offset + bytes` of a file with pages of `page` bytes, which is as long and does not get shorter.
-    pub(super) fn map(fd: OwnedFd, offset: u64, bytes: u64, page: u64) -> Result<Self, Errno> {
+    pub(super) fn map(fd: Arc<OwnedFd>, offset: u64, bytes: u64, page: u64) -> Result<Self, Errno> {
         let bytes = usize::try_from(bytes)
             .ok()
             .and_then(NonZeroUsize::new)
@@ -99,7 +100,7 @@ impl Memory {
                 bytes,
                 ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
                 MapFlags::MAP_SHARED,
-                &fd,
+                &*fd,
                 start,
             )
         }?;
@@ -144,9 +145,9 @@ impl Memory {
     }
 
     /// The file that it is of and where in it, if it is of one.
-    pub(super) fn file(&self) -> Option<(BorrowedFd<'_>, u64)> {
+    pub(super) fn file(&self) -> Option<(&Arc<OwnedFd>, u64)> {
         match &self.backing {
-            Backing::File { fd, offset } => Some((fd.as_fd(), *offset)),
+            Backing::File { fd, offset } => Some((fd, *offset)),
             Backing::Lent(_) => None,
         }
     }

@@ -8,9 +8,9 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use auk_asic::PAGE;
 use nix::errno::Errno;
@@ -92,8 +92,9 @@ impl DmaSpace {
         let wrong = |source| failed(format!("offset {offset:#x} of a file"), length, source);
         let page = check_file(file, offset, length).map_err(wrong)?;
         let descriptor = |source| wrong(RegisterError::Descriptor { source });
-        let fd = file.try_clone_to_owned().map_err(descriptor)?;
         let place = Place::of(file).map_err(|errno| descriptor(errno.into()))?;
+        let fd = self.inner.layout().places.descriptor(place, file);
+        let fd = fd.map_err(|errno| limits::refused(length, errno))?;
         let memory = Memory::map(fd, offset, length, page).map_err(|errno| match errno {
             Errno::ENOMEM | Errno::EMFILE => limits::refused(length, errno),
             errno => descriptor(errno.into()),
@@ -206,25 +207,47 @@ impl Place {
     }
 }
 
-/// Where the mapped memory is in the process and in files: the last byte by place and first byte.
+/// Where the mapped memory is in the process and in files.
 #[derive(Debug, Default)]
-pub(super) struct Places(BTreeMap<(Place, u64), u64>);
+pub(super) struct Places {
+    /// The last byte by place and first byte.
+    ranges: BTreeMap<(Place, u64), u64>,
+    /// One for each file that is registered, however many parts of it are.
+    descriptors: BTreeMap<Place, Weak<OwnedFd>>,
+}
 
 impl Places {
     pub(super) fn add(&mut self, arena: &Arena) {
-        self.0.extend(ranges(arena));
+        self.ranges.extend(ranges(arena));
     }
 
     pub(super) fn remove(&mut self, arena: &Arena) {
         for (start, _) in ranges(arena) {
-            self.0.remove(&start);
+            self.ranges.remove(&start);
         }
+    }
+
+    /// A descriptor of the file to keep.
+    fn descriptor(&mut self, place: Place, file: BorrowedFd<'_>) -> Result<Arc<OwnedFd>, Errno> {
+        if let Some(known) = self.descriptors.get(&place).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        self.descriptors.retain(|_, known| known.strong_count() > 0);
+        let fd = file
+            .try_clone_to_owned()
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE)))?;
+        let fd = Arc::new(fd);
+        self.descriptors.insert(place, Arc::downgrade(&fd));
+        Ok(fd)
     }
 
     /// The error, if something is there already.
     fn find(&self, place: Place, start: u64, length: u64) -> Option<RegisterError> {
         let asked_last = start + (length - 1);
-        let before = self.0.range((place, 0)..=(place, asked_last)).next_back();
+        let before = self
+            .ranges
+            .range((place, 0)..=(place, asked_last))
+            .next_back();
         let (&(_, start), &last) = before.filter(|(_, last)| **last >= start)?;
         Some(RegisterError::Overlaps { start, last })
     }
@@ -234,7 +257,7 @@ fn ranges(arena: &Arena) -> impl Iterator<Item = ((Place, u64), u64)> {
     let more = arena.bytes() - 1;
     let address = arena.memory.address() as u64;
     let file = arena.memory.file();
-    let file = file.and_then(|(file, offset)| Some((Place::of(file).ok()?, offset)));
+    let file = file.and_then(|(file, offset)| Some((Place::of(file.as_fd()).ok()?, offset)));
     [Some((Place::ADDRESSES, address)), file]
         .into_iter()
         .flatten()
