@@ -3,10 +3,23 @@
 use std::fs;
 use std::path::Path;
 
+use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 /// Where cargo lets benches write; the results go next to it.
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
+
+/// The median of what a few tries gave.
+pub(crate) fn median(mut tries: Vec<f64>) -> f64 {
+    tries.sort_by(f64::total_cmp);
+    tries.get(tries.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Nanoseconds that this thread has run: other work on the machine is not counted.
+pub(crate) fn thread_time() -> f64 {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock of each thread");
+    time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64
+}
 
 /// All that a bench found.
 #[derive(Debug, Serialize)]

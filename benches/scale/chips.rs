@@ -6,8 +6,8 @@ use auk_driver::dma::{DmaSpace, HugePages, SpaceOptions};
 use auk_driver::{Command, Device, OpenOptions, QueueOptions};
 use auk_sim::{Chip, ChipProfile, Serving};
 
-use crate::results::Results;
-use crate::{Size, median};
+use crate::Size;
+use crate::results::{Results, median};
 
 /// Larger than memory is ever made beyond what was asked for, so that each is one mapping.
 const LARGE: usize = 1 << 30;

@@ -57,9 +57,3 @@ fn main() {
     mappings::what_ends_first(&mut results, size);
     results.write();
 }
-
-/// The median of what a few tries gave.
-fn median(mut tries: Vec<f64>) -> f64 {
-    tries.sort_by(f64::total_cmp);
-    tries.get(tries.len() / 2).copied().unwrap_or(f64::NAN)
-}

@@ -7,9 +7,11 @@ use auk_driver::{Command, Device, IoQueue, OpenOptions, QueueOptions};
 use auk_sim::{Chip, ChipProfile, Serving};
 
 use crate::Size;
-use crate::results::Results;
+use crate::results::{Results, median};
 
 const UNIT: &str = "ns a command";
+/// Tries, of which the median counts.
+const TRIES: usize = 5;
 
 fn open() -> (Chip, Serving, Device) {
     let chip = Chip::new(ChipProfile {
@@ -50,10 +52,12 @@ pub(crate) fn depths(results: &mut Results, size: Size) {
         let mut queue = device
             .create_queue(&QueueOptions::default().depth(depth))
             .expect("a queue");
-        run(&mut queue, depth, size.commands / 10);
-        let start = Instant::now();
-        run(&mut queue, depth, size.commands);
-        let each = start.elapsed().as_nanos() as f64 / size.commands as f64;
+        let tries = (0..TRIES).map(|_| {
+            let start = Instant::now();
+            run(&mut queue, depth, size.commands);
+            start.elapsed().as_nanos() as f64 / size.commands as f64
+        });
+        let each = median(tries.collect());
         let what = format!("depth {depth}");
         if what == first {
             results.count(what, each, UNIT);
@@ -64,34 +68,40 @@ pub(crate) fn depths(results: &mut Results, size: Size) {
 }
 
 pub(crate) fn threads(results: &mut Results, size: Size) {
-    const DEPTH: u32 = 64;
     results.table("queues, each of a thread, 64 nops in flight in each");
     let (chip, _serving, device) = open();
     let first = "queues: 1";
     for &count in size.queues {
-        let each = size.commands / count;
-        let barrier = Barrier::new(count as usize + 1);
-        let elapsed = std::thread::scope(|scope| {
-            for _ in 0..count {
-                scope.spawn(|| {
-                    let options = QueueOptions::default().depth(DEPTH);
-                    let mut queue = device.create_queue(&options).expect("a queue");
-                    barrier.wait();
-                    run(&mut queue, DEPTH, each);
-                    barrier.wait();
-                    assert_eq!((queue.strays(), queue.in_flight()), (0, 0));
-                });
-            }
-            barrier.wait();
-            let start = Instant::now();
-            barrier.wait();
-            start.elapsed()
-        });
-        let value = elapsed.as_nanos() as f64 / (each * count) as f64;
+        let tries = (0..TRIES).map(|_| at_once(&device, count, size.commands));
+        let value = median(tries.collect());
         match count {
             1 => results.count(first, value, UNIT),
             _ => results.compared(format!("queues: {count}"), value, UNIT, first),
         }
     }
     assert_eq!(chip.strict_violations(), [], "the chip saw nothing strange");
+}
+
+/// Nanoseconds a command of `commands` that as many threads share.
+fn at_once(device: &Device, threads: u64, commands: u64) -> f64 {
+    const DEPTH: u32 = 64;
+    let each = commands / threads;
+    let barrier = Barrier::new(threads as usize + 1);
+    let elapsed = std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let options = QueueOptions::default().depth(DEPTH);
+                let mut queue = device.create_queue(&options).expect("a queue");
+                barrier.wait();
+                run(&mut queue, DEPTH, each);
+                barrier.wait();
+                assert_eq!((queue.strays(), queue.in_flight()), (0, 0));
+            });
+        }
+        barrier.wait();
+        let start = Instant::now();
+        barrier.wait();
+        start.elapsed()
+    });
+    elapsed.as_nanos() as f64 / (each * threads) as f64
 }

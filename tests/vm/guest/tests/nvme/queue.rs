@@ -74,11 +74,14 @@ impl QueuePair {
         number: u16,
         entries: u16,
     ) -> Result<Self> {
+        // A queue begins at a page.
+        let queue =
+            |bytes: usize| space.alloc((usize::from(entries) * bytes).next_multiple_of(PAGE));
         Ok(Self {
             number,
             entries,
-            submissions: space.alloc(usize::from(entries) * COMMAND_BYTES)?,
-            completions: space.alloc(usize::from(entries) * COMPLETION_BYTES)?,
+            submissions: queue(COMMAND_BYTES)?,
+            completions: queue(COMPLETION_BYTES)?,
             tail_doorbell: capabilities.submission_tail(number),
             head_doorbell: capabilities.completion_head(number),
             tail: 0,
