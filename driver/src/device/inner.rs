@@ -205,7 +205,7 @@ impl Inner {
         let target = self.function.dma();
         self.space.attach(Arc::clone(&target), last)?;
         match self.listed.as_ref().map(PciFunction::numa_node) {
-            Some(Ok(Some(node))) => self.space.attached_at(node),
+            Some(Ok(Some(node))) => self.space.attached_at(&target, node),
             Some(Err(error)) => tracing::debug!(device = %self.name, %error, "its NUMA node"),
             Some(Ok(None)) | None => {}
         }

@@ -63,7 +63,7 @@ impl SpaceInner {
 
     fn memory(&self, layout: &Layout, bytes: u64, kind: HugePages) -> Result<Memory, DmaError> {
         let nodes = match self.options.numa {
-            NumaPlacement::NearChips => layout.nodes.iter().copied().collect(),
+            NumaPlacement::NearChips => layout.nodes().into_iter().collect(),
             NumaPlacement::Node(node) => vec![node],
             NumaPlacement::Anywhere => Vec::new(),
         };

@@ -27,14 +27,14 @@ pub(super) struct Layout {
     pub(super) places: Places,
     /// Bytes of registered memory.
     pub(super) registered: u64,
-    /// NUMA nodes of the chips that are attached.
-    pub(super) nodes: BTreeSet<u32>,
 }
 
 /// A target, and the attached functions whose DMA goes through it: it is mapped once for all of them.
 struct Attached {
     target: Arc<dyn DmaTarget>,
     functions: usize,
+    /// NUMA nodes that they are at.
+    nodes: BTreeSet<u32>,
 }
 
 impl Default for Layout {
@@ -45,7 +45,6 @@ impl Default for Layout {
             arenas: BTreeMap::new(),
             places: Places::default(),
             registered: 0,
-            nodes: BTreeSet::new(),
         }
     }
 }
@@ -55,7 +54,6 @@ impl std::fmt::Debug for Layout {
         f.debug_struct("Layout")
             .field("targets", &self.targets.len())
             .field("arenas", &self.arenas.len())
-            .field("nodes", &self.nodes)
             .finish_non_exhaustive()
     }
 }
@@ -84,6 +82,12 @@ impl Layout {
     /// Whether mapping costs entries of an IOMMU for any of the targets.
     pub(super) fn pins(&self) -> bool {
         self.targets.iter().any(|known| known.target.pins())
+    }
+
+    /// NUMA nodes of the functions that are attached.
+    pub(super) fn nodes(&self) -> BTreeSet<u32> {
+        let nodes = self.targets.iter().flat_map(|known| &known.nodes);
+        nodes.copied().collect()
     }
 
     /// Bytes that are mapped in ordinary pages, of the space's own memory.
@@ -136,6 +140,7 @@ impl DmaSpace {
             layout.targets.push(Attached {
                 target,
                 functions: 1,
+                nodes: BTreeSet::new(),
             });
         }
         layout.iova.intersect(&allowed);
@@ -143,10 +148,14 @@ impl DmaSpace {
         Ok(())
     }
 
-    /// Says at which NUMA node a function is that was attached: memory that is mapped from now on is taken from there, unless the
-    /// space's options say otherwise.
-    pub fn attached_at(&self, node: u32) {
-        self.inner.layout().nodes.insert(node);
+    /// Says at which NUMA node a function is that is attached: memory that is mapped from now on is taken from there, unless the
+    /// space's options say otherwise, until nothing is attached by this target any more.
+    pub fn attached_at(&self, target: &Arc<dyn DmaTarget>, node: u32) {
+        let mut layout = self.inner.layout();
+        let mut targets = layout.targets.iter_mut();
+        if let Some(known) = targets.find(|known| Arc::ptr_eq(&known.target, target)) {
+            known.nodes.insert(node);
+        }
     }
 
     /// Detaches a function whose [`DmaSpace::attach`] has succeeded. Its DMA must have ended. With the last function of a

@@ -133,7 +133,7 @@ impl DmaSpace {
         self.inner.trim(&mut layout);
     }
 
-    /// What there is.
+    /// What there is. Each bus is asked how many mappings it allows.
     #[must_use]
     pub fn usage(&self) -> DmaUsage {
         let layout = self.inner.layout();

@@ -105,13 +105,18 @@ fn memory_is_taken_from_the_node_of_the_chips_that_are_attached() {
     let (space, target) = (DmaSpace::new(), Target::new(&[ALL]));
     let before = space.alloc(ARENA as usize).unwrap();
     assert_eq!(policy(&before).unwrap(), "default");
-    space.attach(target, u64::MAX).unwrap();
-    space.attached_at(0);
+    let target: Arc<dyn DmaTarget> = target;
+    space.attach(Arc::clone(&target), u64::MAX).unwrap();
+    space.attached_at(&target, 0);
+    let near = space.alloc(ARENA as usize).unwrap();
+    assert_eq!(policy(&near).unwrap(), "prefer:0");
+    space.detach(&target);
     let after = space.alloc(ARENA as usize).unwrap();
-    assert_eq!(policy(&after).unwrap(), "prefer:0");
+    assert_eq!(policy(&after).unwrap(), "default");
 
     let anywhere = DmaSpace::with(&SpaceOptions::default().numa(NumaPlacement::Anywhere));
-    anywhere.attached_at(0);
+    anywhere.attach(Arc::clone(&target), u64::MAX).unwrap();
+    anywhere.attached_at(&target, 0);
     let buffer = anywhere.alloc(ARENA as usize).unwrap();
     assert_eq!(policy(&buffer).unwrap(), "default");
 }
@@ -119,8 +124,11 @@ fn memory_is_taken_from_the_node_of_the_chips_that_are_attached() {
 #[test]
 fn a_node_that_this_machine_does_not_have_is_no_reason_for_a_word() {
     let log = warnings(|| {
-        let space = DmaSpace::new();
-        space.attached_at(1023);
+        let space = DmaSpace::with(&SpaceOptions::default().huge_pages(HugePages::Never));
+        let target = Target::new(&[ALL]);
+        let target: Arc<dyn DmaTarget> = target;
+        space.attach(Arc::clone(&target), u64::MAX).unwrap();
+        space.attached_at(&target, 1023);
         space.alloc(4096).unwrap();
     });
     assert_eq!(log, "");
