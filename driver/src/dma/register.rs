@@ -38,8 +38,8 @@ impl DmaSpace {
     /// # Safety
     /// Until `owner` is dropped
     /// - the memory stays mapped at `memory`, readable and writable, and initialised;
-    /// - the job reads it through references only while no command that writes it is in flight, and writes it or has
-    ///   mutable references to it only while no command that names it is;
+    /// - the job has references to it only while nothing writes it through the buffer, and mutable ones only while nothing uses the buffer
+    ///   at all: neither a command in flight nor a method of a handle;
     /// - the chips of this space are trusted to touch nothing that they were not asked to.
     ///
     /// # Errors
@@ -77,8 +77,8 @@ impl DmaSpace {
     ///
     /// # Safety
     /// Until the buffer and every command that names it are gone
-    /// - whoever has that part of the file mapped reads it through references only while no command that writes it is in
-    ///   flight, and writes it or has mutable references to it only while no command that names it is;
+    /// - whoever has that part of the file mapped has references to it only while nothing writes it through the buffer, and mutable ones
+    ///   only while nothing uses the buffer at all: neither a command in flight nor a method of a handle;
     /// - the chips of this space are trusted to touch nothing that they were not asked to.
     ///
     /// # Errors

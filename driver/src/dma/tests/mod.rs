@@ -40,6 +40,8 @@ struct Target {
     largest: u64,
     /// Maps by descriptor, as a peer behind a socket does.
     remote: bool,
+    /// Nobody is there to ask any more.
+    gone: AtomicBool,
     /// Refuses the next mapping as type1 does when it has no more.
     full: AtomicBool,
 }
@@ -109,6 +111,11 @@ impl DmaTarget for Target {
     }
 
     fn unmap(&self, iova: u64, size: u64) -> Result<u64, BusError> {
+        if self.gone.load(Ordering::Relaxed) {
+            return Err(BusError::Disconnected {
+                reason: String::new(),
+            });
+        }
         let mut mapped = self.mapped.lock().unwrap();
         assert_eq!(mapped.remove(&iova), Some(size), "as it was mapped");
         Ok(size - self.forgets.load(Ordering::Relaxed).min(size))

@@ -166,6 +166,18 @@ fn memory_that_could_not_be_unmapped_is_never_given_back_to_its_owner() {
 }
 
 #[test]
+fn when_nobody_is_left_to_ask_only_memory_that_others_use_too_is_given_up() {
+    let (space, target) = attached();
+    let own = space.alloc(PAGE).unwrap();
+    let file = memfd(PAGE as u64, SealFlag::F_SEAL_SHRINK);
+    let registered = register_file(&space, &file, 0, PAGE as u64).unwrap();
+    target.gone.store(true, Ordering::Relaxed);
+    drop((own, registered));
+    space.trim();
+    assert_eq!(space.usage().leaked, PAGE as u64);
+}
+
+#[test]
 fn what_is_no_whole_pages_of_this_process_is_refused_with_the_reason() {
     let (space, target) = attached();
     let mut pages = Pages::new(2);
