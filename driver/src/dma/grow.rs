@@ -73,6 +73,15 @@ impl SpaceInner {
             .into_iter()
             .filter(|node| online.contains(node))
             .collect();
+        if let (NumaPlacement::Node(node), []) = (self.options.numa, &*nodes)
+            && !self.told.placement.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                node,
+                ?online,
+                "DMA memory is to be of a NUMA node that this machine does not have, and comes from any"
+            );
+        }
         let mut refused = Errno::ENOMEM;
         for page in kind.sizes(bytes) {
             match Memory::new(bytes, page, &nodes) {

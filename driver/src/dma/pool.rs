@@ -135,7 +135,8 @@ impl Pool {
         let unused: Vec<_> = arenas.filter(|arena| arena.is_unused()).cloned().collect();
         for arena in &unused {
             self.arenas.remove(&arena.iova);
-            self.free.take_range(arena.iova, arena.bytes());
+            let whole = self.free.take_range(arena.iova, arena.bytes());
+            debug_assert!(whole, "what nobody uses is free, in one piece");
             self.mapped -= arena.bytes();
             self.huge -= arena.huge_bytes();
         }

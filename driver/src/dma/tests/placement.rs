@@ -133,3 +133,13 @@ fn a_node_that_this_machine_does_not_have_is_no_reason_for_a_word() {
     });
     assert_eq!(log, "");
 }
+
+#[test]
+fn a_node_that_was_asked_for_and_does_not_exist_is_told_once() {
+    let log = warnings(|| {
+        let space = DmaSpace::with(&SpaceOptions::default().numa(NumaPlacement::Node(1023)));
+        let _buffers = [4096, ARENA as usize].map(|length| space.alloc(length).unwrap());
+    });
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.contains("node=1023"), "{log}");
+}
