@@ -59,13 +59,15 @@ fn main() {
         for _ in 0..2 * living {
             buffers.step();
         }
-        let cost = time(&mut buffers, if short { 20_000 } else { 500_000 });
+        let operations = if short { 20_000 } else { 500_000 };
+        let cost = time(|| buffers.step(), operations);
         match living {
             100 => results.count(&name, cost, "ns"),
             _ => results.compared(&name, cost, "ns", first),
         }
-        let pieces = buffers.space.usage().free_pieces;
-        results.count(format!("{name}: free pieces"), pieces as f64, "");
+        let zeroing = time(|| buffers.zero_one(), operations);
+        results.count(format!("{name}: of that zeroing"), zeroing, "ns");
+        results.count(format!("{name}: free pieces"), buffers.pieces() as f64, "");
     }
 
     results.table("memory of the job's own registered and dropped, ns, by operations before; 1 to 16 pages, 10,000 live");
@@ -89,7 +91,7 @@ fn wear(results: &mut Results, name: &str, churn: &mut impl Churn, most: u64) {
         churn.step();
     }
     let first = format!("{name}, the first 10^3");
-    results.count(&first, time(churn, ROUND), "ns");
+    results.count(&first, time(|| churn.step(), ROUND), "ns");
     let (mut done, mut decade) = (ROUND, 10 * ROUND);
     while decade <= most {
         // The last tenth of each decade is timed; all of it is done.
@@ -97,7 +99,7 @@ fn wear(results: &mut Results, name: &str, churn: &mut impl Churn, most: u64) {
         for _ in done..decade - timed {
             churn.step();
         }
-        let cost = time(churn, timed);
+        let cost = time(|| churn.step(), timed);
         done = decade;
         let what = format!("{name}, up to 10^{}", decade.ilog10());
         results.compared(what, cost, "ns", &first);
@@ -111,12 +113,12 @@ fn wear(results: &mut Results, name: &str, churn: &mut impl Churn, most: u64) {
 }
 
 /// Nanoseconds of this thread a step: the median of parts, so that other work on the machine counts for little.
-fn time(churn: &mut impl Churn, steps: u64) -> f64 {
+fn time(mut step: impl FnMut(), steps: u64) -> f64 {
     let part = (steps / 20).max(50);
     let parts = (0..steps.div_ceil(part)).map(|_| {
         let start = results::thread_time();
         for _ in 0..part {
-            churn.step();
+            step();
         }
         (results::thread_time() - start) / part as f64
     });
@@ -172,6 +174,16 @@ impl Buffers {
             sizes,
             living,
             random,
+        }
+    }
+}
+
+impl Buffers {
+    /// The part of a step that has nothing to do with where memory is.
+    fn zero_one(&mut self) {
+        let at = (self.random.next() >> 20) as usize % self.living.len();
+        if let Some(buffer) = &self.living[at] {
+            buffer.zero();
         }
     }
 }
