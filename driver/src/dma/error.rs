@@ -175,7 +175,7 @@ pub enum RegisterError {
         last: u64,
     },
     /// No memory is there, or it cannot be written.
-    #[error("it is not all mapped and writable in this process: {source}")]
+    #[error("it is not all ordinary memory, mapped and writable in this process: {source}")]
     NotMapped {
         /// What the kernel said.
         source: io::Error,

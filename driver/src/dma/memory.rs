@@ -206,11 +206,14 @@ impl Drop for Memory {
 /// # Safety
 /// The range is mapped.
 unsafe fn populate(base: NonNull<c_void>, bytes: usize) -> Result<(), Errno> {
-    // SAFETY: the caller says that the range is mapped; the advice changes nothing of what it holds.
-    let advised = unsafe { libc::madvise(base.as_ptr(), bytes, libc::MADV_POPULATE_WRITE) };
-    match Errno::result(advised) {
-        // Linux before 5.14 does not know it.
-        Ok(_) | Err(Errno::EINVAL) => Ok(()),
-        Err(errno) => Err(errno),
+    let advise = |length| {
+        // SAFETY: the caller says that the range is mapped; the advice changes nothing of what it holds.
+        let advised = unsafe { libc::madvise(base.as_ptr(), length, libc::MADV_POPULATE_WRITE) };
+        Errno::result(advised).map(drop)
+    };
+    match advise(bytes) {
+        // Linux before 5.14 does not know it, and says so of no bytes too; a later one, that these pages are not to be written.
+        Err(Errno::EINVAL) if advise(0).is_err() => Ok(()),
+        other => other,
     }
 }

@@ -209,6 +209,13 @@ fn what_is_no_whole_pages_of_this_process_is_refused_with_the_reason() {
         matches!(nothing, RegisterError::NotMapped { .. }),
         "{nothing}"
     );
+    let constant = memmap2::MmapMut::map_anon(PAGE).unwrap();
+    let constant = constant.make_read_only().unwrap();
+    let unwritable = reason(register_part(&space, NonNull::from(&constant[0]), PAGE));
+    assert!(
+        matches!(unwritable, RegisterError::NotMapped { .. }),
+        "{unwritable}"
+    );
     assert_eq!((target.count(), space.usage().registered), (0, 0));
 }
 
