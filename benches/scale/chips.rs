@@ -66,12 +66,16 @@ pub(crate) fn measure(results: &mut Results, size: Size) {
             .map(|chip| chip.device.create_queue(&QueueOptions::default()))
             .collect::<Result<_, _>>()
             .expect("queues");
-        let start = Instant::now();
-        for queue in &mut queues {
-            let command = Command::fill(&shared, 1, 4096);
-            queue.run(&command, SOON).expect("a fill by each chip");
+        let command = Command::fill(&shared, 1, 4096);
+        let mut tries = Vec::new();
+        for _ in 0..ROUNDS {
+            for queue in &mut queues {
+                let start = Instant::now();
+                queue.run(&command, SOON).expect("a fill by each chip");
+                tries.push(start.elapsed().as_micros() as f64);
+            }
         }
-        let filling = start.elapsed().as_micros() as f64 / f64::from(count);
+        let filling = median(tries);
 
         let (open, map, fill) = (
             "open a chip, 16 mappings to make",

@@ -17,6 +17,8 @@ mod queues;
 #[path = "../results.rs"]
 mod results;
 
+use std::time::Duration;
+
 use results::Results;
 
 /// How much is tried.
@@ -25,8 +27,8 @@ pub(crate) struct Size {
     chips: &'static [u32],
     depths: &'static [u32],
     queues: &'static [u64],
-    /// Commands of a measurement.
-    commands: u64,
+    /// How long commands are run for a measurement.
+    time: Duration,
     mappings: &'static [usize],
 }
 
@@ -34,7 +36,7 @@ const LONG: Size = Size {
     chips: &[1, 8, 64],
     depths: &[2, 8, 32, 128, 512, 1024, 4096],
     queues: &[1, 2, 8, 32],
-    commands: 400_000,
+    time: Duration::from_millis(500),
     mappings: &[100, 1_000, 10_000, 65_535],
 };
 
@@ -42,7 +44,7 @@ const SHORT: Size = Size {
     chips: &[1, 8],
     depths: &[2, 32, 4096],
     queues: &[1, 32],
-    commands: 20_000,
+    time: Duration::from_millis(50),
     mappings: &[100, 10_000],
 };
 

@@ -1,7 +1,7 @@
 //! Deep queues, and many queues of many threads.
 
 use std::sync::Barrier;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use auk_driver::{Command, Device, IoQueue, OpenOptions, QueueOptions};
 use auk_sim::{Chip, ChipProfile, Serving};
@@ -24,11 +24,17 @@ fn open() -> (Chip, Serving, Device) {
     (chip, serving, device)
 }
 
-/// `count` commands with as many in flight as the queue has room for. Lets other threads run while there is nothing to do.
-fn run(queue: &mut IoQueue, depth: u32, count: u64) {
+/// How many commands are completed in a time, with as many in flight as the queue has room for. Lets other threads run while there is
+/// nothing to do.
+fn run(queue: &mut IoQueue, depth: u32, time: Duration) -> u64 {
+    let end = Instant::now() + time;
     let (mut submitted, mut done) = (0, 0);
-    while done < count {
-        while submitted < count && submitted - done < u64::from(depth) {
+    loop {
+        let over = Instant::now() >= end;
+        if over && done == submitted {
+            return done;
+        }
+        while !over && submitted - done < u64::from(depth) {
             queue.push(&Command::nop()).expect("room in the queue");
             submitted += 1;
         }
@@ -54,8 +60,8 @@ pub(crate) fn depths(results: &mut Results, size: Size) {
             .expect("a queue");
         let tries = (0..TRIES).map(|_| {
             let start = Instant::now();
-            run(&mut queue, depth, size.commands);
-            start.elapsed().as_nanos() as f64 / size.commands as f64
+            let done = run(&mut queue, depth, size.time);
+            start.elapsed().as_nanos() as f64 / done as f64
         });
         let each = median(tries.collect());
         let what = format!("depth {depth}");
@@ -72,7 +78,7 @@ pub(crate) fn threads(results: &mut Results, size: Size) {
     let (chip, _serving, device) = open();
     let first = "queues: 1";
     for &count in size.queues {
-        let tries = (0..TRIES).map(|_| at_once(&device, count, size.commands));
+        let tries = (0..TRIES).map(|_| at_once(&device, count, size.time));
         let value = median(tries.collect());
         match count {
             1 => results.count(first, value, UNIT),
@@ -82,26 +88,25 @@ pub(crate) fn threads(results: &mut Results, size: Size) {
     assert_eq!(chip.strict_violations(), [], "the chip saw nothing strange");
 }
 
-/// Nanoseconds a command of `commands` that as many threads share.
-fn at_once(device: &Device, threads: u64, commands: u64) -> f64 {
+/// Nanoseconds a command, of as many threads together.
+fn at_once(device: &Device, threads: u64, time: Duration) -> f64 {
     const DEPTH: u32 = 64;
-    let each = commands / threads;
-    let barrier = Barrier::new(threads as usize + 1);
-    let elapsed = std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let options = QueueOptions::default().depth(DEPTH);
-                let mut queue = device.create_queue(&options).expect("a queue");
-                barrier.wait();
-                run(&mut queue, DEPTH, each);
-                barrier.wait();
-                assert_eq!((queue.strays(), queue.in_flight()), (0, 0));
-            });
-        }
+    let barrier = Barrier::new(threads as usize);
+    let run_one = || {
+        let options = QueueOptions::default().depth(DEPTH);
+        let mut queue = device.create_queue(&options).expect("a queue");
         barrier.wait();
         let start = Instant::now();
-        barrier.wait();
-        start.elapsed()
+        let done = run(&mut queue, DEPTH, time);
+        assert_eq!((queue.strays(), queue.in_flight()), (0, 0));
+        done as f64 / start.elapsed().as_nanos() as f64
+    };
+    let rate: f64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run_one)).collect();
+        let rates = threads.into_iter().map(|thread| thread.join());
+        rates
+            .map(|rate| rate.expect("a thread that did its work"))
+            .sum()
     });
-    elapsed.as_nanos() as f64 / (each * threads) as f64
+    1.0 / rate
 }
