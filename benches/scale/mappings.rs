@@ -209,6 +209,8 @@ pub(crate) fn what_ends_first(results: &mut Results, size: Size) {
     let what = "buffers of 1 GiB, each a file";
     until_refused(results, what, most, |_| nothing.alloc(1 << 30));
 
+    drop(nothing);
+
     let small = space();
     let buffers: Vec<_> = (0..1_000_000)
         .map(|_| small.alloc(1000).expect("memory"))

@@ -198,7 +198,7 @@ impl DmaTarget for Connection {
         };
         self.client
             .dma_map(&map, request())
-            .map_err(|error| bus_error("mapping memory", error))?;
+            .map_err(|error| bus_error(mapping(&error), error))?;
         self.mappings.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -216,6 +216,19 @@ impl DmaTarget for Connection {
 
 fn request() -> Instant {
     Instant::now() + REQUEST
+}
+
+/// What was being done, with what to do where the error number does not say it.
+fn mapping(error: &Error) -> &'static str {
+    match error {
+        Error::Refused {
+            errno: Errno::ENOMEM,
+            ..
+        } => {
+            "mapping memory (the server's memory or its vm.max_map_count, 65530 unless changed, is spent; map fewer, larger pieces)"
+        }
+        _ => "mapping memory",
+    }
 }
 
 fn refused(what: &'static str, errno: Errno) -> BusError {
