@@ -17,7 +17,7 @@ use std::process::{Child, Command as Process, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use auk_driver::dma::HugePages;
+use auk_driver::dma::{HugePages, SpaceOptions};
 use auk_driver::{Command, Device, DmaSpace, OpenOptions, QueueOptions};
 use driver_support::*;
 
@@ -31,7 +31,7 @@ const SEMAPHORE: u64 = 4096;
 
 /// Submits a command that waits and one that fills the buffer after it, and never ends.
 fn job(socket: &Path) {
-    let space = DmaSpace::with_huge_pages(HugePages::Never);
+    let space = DmaSpace::with(&SpaceOptions::default().huge_pages(HugePages::Never));
     let options = OpenOptions::default().space(&space);
     let socket = UnixStream::connect(socket).unwrap();
     let device = Device::from_socket("a job's chip", socket, &options).unwrap();

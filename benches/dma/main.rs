@@ -11,7 +11,7 @@
     reason = "memory is registered, which nothing else touches"
 )]
 
-#[path = "../results.rs"]
+#[path = "../results/mod.rs"]
 mod results;
 
 use std::ptr::NonNull;

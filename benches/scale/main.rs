@@ -14,7 +14,7 @@
 mod chips;
 mod mappings;
 mod queues;
-#[path = "../results.rs"]
+#[path = "../results/mod.rs"]
 mod results;
 
 use std::time::Duration;

@@ -129,7 +129,7 @@ impl DmaTarget for Memory {
 
     fn map(&self, range: &DmaRange<'_>) -> Result<(), BusError> {
         assert_eq!(range.fd_offset(), 0);
-        let file = File::from(range.fd().try_clone_to_owned().unwrap());
+        let file = File::from(range.fd().unwrap().try_clone_to_owned().unwrap());
         let mapped = (range.size(), file);
         let before = self.inner().mapped.insert(range.iova(), mapped);
         assert!(before.is_none(), "{:#x} is mapped twice", range.iova());
