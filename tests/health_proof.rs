@@ -15,7 +15,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use auk_health::Config;
-use auk_health::facts::{Class, FactKind, Facts, Kind, Link, PowerState, Presence};
+use auk_health::facts::{Class, FactKind, Facts, Kind, Link, PowerState, Presence, RdmaState};
 use auk_health::probe::discover;
 use auk_health::probe::target::Target;
 use auk_health::proof::{self, KERNELS, Proof, Source};
@@ -58,7 +58,7 @@ fn play(recorded: &BTreeMap<String, Entry>, at: &Path) {
     }
 }
 
-/// A host of recordings: a chip and a NIC, each behind a port.
+/// A host of recordings: a chip and a NIC, each behind a port, and an RDMA device of software over the NIC's interface.
 fn host(kernel: &str) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     let sys = root.path().join("sys");
@@ -81,6 +81,13 @@ fn host(kernel: &str) -> TempDir {
     }
     let interface = format!("../../devices/pci0000:00/0000:00:02.0/{NIC}/net/eth0");
     symlink(interface, sys.join("class/net/eth0")).unwrap();
+    let rdma = sys.join("devices/virtual/infiniband/rxe0");
+    play(&recording(kernel, "rdma"), &rdma);
+    // It was made over another interface of that machine.
+    fs::write(rdma.join("parent"), "eth0\n").unwrap();
+    fs::create_dir_all(sys.join("class/infiniband")).unwrap();
+    let link = sys.join("class/infiniband/rxe0");
+    symlink("../../devices/virtual/infiniband/rxe0", link).unwrap();
     root
 }
 
@@ -90,7 +97,7 @@ fn look(root: &TempDir, bdf: &str) -> (Kind, Facts) {
     let found = found.unwrap_or_else(|| panic!("{bdf} is not listed"));
     (
         found.kind,
-        Target::new(root.path(), found).look(Class::Slow).facts,
+        Target::new(root.path(), found).look(Class::Rare).facts,
     )
 }
 
@@ -141,6 +148,17 @@ fn what_the_probes_read_in_the_recordings_is_what_is_written_there() {
         let port = nic.port.unwrap().unwrap().unwrap();
         assert_eq!(port.admin_up, Some(true));
         assert!(port.carrier_down.is_some() && port.errors.rx_crc.is_some());
+        assert!(port.drops.rx.is_some() && port.drops.tx_packets.is_some());
+        let rdma = nic.rdma.unwrap().unwrap();
+        let [port] = &rdma[..] else {
+            panic!("{kernel}: {rdma:?}");
+        };
+        assert_eq!(
+            (port.name().as_str(), port.state),
+            ("rxe0/1", RdmaState::Active)
+        );
+        assert_eq!((port.rate_mbit, port.gids), (Some(2500), 1), "{kernel}");
+        assert!(port.counters.contains_key("hw_counters/link_downed"));
     }
 }
 

@@ -3,6 +3,7 @@
 //! A look reads the facts whose time has come, and no others. A new fact is a line in the macro `facts!`,
 //! its type, and a probe that reads it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use auk_asic::vitals::Vitals;
@@ -23,6 +24,8 @@ pub enum Class {
     Fast,
     /// What the kernel counts or keeps, so that nothing is lost between two looks.
     Slow,
+    /// What a card's firmware is asked for, and has better things to do.
+    Rare,
 }
 
 impl Class {
@@ -32,6 +35,7 @@ impl Class {
         match self {
             Self::Fast => Duration::from_secs(1),
             Self::Slow => Duration::from_secs(10),
+            Self::Rare => Duration::from_secs(30),
         }
     }
 }
@@ -147,6 +151,9 @@ pub struct Aer {
 /// A network port, `/sys/class/net/*`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
+    /// The interface's index, which outlives its name.
+    #[serde(default)]
+    pub index: Option<u32>,
     /// Whether an administrator has set the interface up; `None` when the host does not say.
     pub admin_up: Option<bool>,
     /// Carrier; `None` while the interface is down, when the kernel refuses to say.
@@ -157,8 +164,95 @@ pub struct Port {
     pub carrier_down: Option<u64>,
     /// Negotiated speed in Mbit/s; `None` without a carrier.
     pub speed_mbit: Option<u64>,
+    /// Whether both ends send at once; `None` without a carrier, or where the driver does not say.
+    #[serde(default)]
+    pub full_duplex: Option<bool>,
     /// Error counters.
     pub errors: PortErrors,
+    /// Packets, and those of them that were dropped.
+    #[serde(default)]
+    pub drops: PortDrops,
+}
+
+/// What the kernel said of a port between two looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortHeard {
+    /// Milliseconds since an administrator last set the interface up or down, or moved it.
+    pub admin_changed_ms_ago: u64,
+}
+
+/// What a port passed on and what it dropped, `statistics/*`; `None` for what the driver does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortDrops {
+    /// `rx_packets`.
+    pub rx_packets: Option<u64>,
+    /// `rx_dropped`.
+    pub rx: Option<u64>,
+    /// `rx_missed_errors`: the card had no buffer for them.
+    pub rx_missed: Option<u64>,
+    /// `tx_packets`.
+    pub tx_packets: Option<u64>,
+    /// `tx_dropped`.
+    pub tx: Option<u64>,
+}
+
+/// What an RDMA port carries packets over, `link_layer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkLayer {
+    /// InfiniBand.
+    InfiniBand,
+    /// RoCE or iWARP, over a network interface.
+    Ethernet,
+    /// The driver does not say.
+    Unknown,
+}
+
+/// State of an RDMA port, `enum ib_port_state` in include/rdma/ib_verbs.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RdmaState {
+    /// 0 `NOP`, which is what a driver says that does not know.
+    Nop,
+    /// 1 `DOWN`.
+    Down,
+    /// 2 `INIT`: the link is up, and no subnet manager has set it up yet.
+    Init,
+    /// 3 `ARMED`.
+    Armed,
+    /// 4 `ACTIVE`.
+    Active,
+    /// 5 `ACTIVE_DEFER`: the link has just gone, and the port waits for it to come back.
+    ActiveDefer,
+}
+
+/// A port of an RDMA device, `/sys/class/infiniband/*/ports/*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RdmaPort {
+    /// The RDMA device, `mlx5_0`.
+    pub device: String,
+    /// The port's number, from 1.
+    pub port: u32,
+    /// `link_layer`.
+    pub link_layer: LinkLayer,
+    /// `state`.
+    pub state: RdmaState,
+    /// `phys_state` as the kernel writes it, `5: LinkUp`.
+    pub phys_state: String,
+    /// `rate` in Mbit/s.
+    pub rate_mbit: Option<u64>,
+    /// Addresses that are set, of the first few in `gids`.
+    pub gids: u32,
+    /// Those of `counters` and `hw_counters` that are judged and that the driver has, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+impl RdmaPort {
+    /// The name for people, `mlx5_0/1`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.device, self.port)
+    }
 }
 
 /// Error counters of a port, `statistics/*`; `None` for one that the driver does not count.
@@ -235,6 +329,9 @@ macro_rules! facts {
             /// The topmost port above that does not answer; read only when the function does not.
             #[serde(default)]
             pub port_gone: Option<Reading<Option<PortGone>>>,
+            /// What the kernel said of its port.
+            #[serde(default)]
+            pub port_heard: Option<PortHeard>,
             /// Who has it open.
             pub holder: Option<Holder>,
         }
@@ -243,7 +340,7 @@ macro_rules! facts {
             /// A look that has read nothing yet.
             #[must_use]
             pub const fn none(at: Moment) -> Self {
-                Self { at, $( $field: None, )+ port_gone: None, holder: None }
+                Self { at, $( $field: None, )+ port_gone: None, port_heard: None, holder: None }
             }
 
             /// A look that was to read these facts and saw none of them, for one reason.
@@ -292,6 +389,8 @@ facts! {
     numa_node: NumaNode(Option<u32>), Slow, "numa_node";
     /// The network port; `None` when the function is there and its interface is not.
     port: Port(Option<Port>), Slow, "";
+    /// The ports of its RDMA devices; none when it has no such device.
+    rdma: Rdma(Vec<RdmaPort>), Rare, "infiniband";
 }
 
 impl FactKind {
@@ -300,7 +399,7 @@ impl FactKind {
     pub const fn applies_to(self, kind: Kind) -> bool {
         match self {
             Self::Vitals => matches!(kind, Kind::Accelerator),
-            Self::Port => matches!(kind, Kind::Nic),
+            Self::Port | Self::Rdma => matches!(kind, Kind::Nic),
             _ => true,
         }
     }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use auk_health::facts::Kind;
+use auk_health::facts::{Kind, PortHeard};
 use auk_health::verdict::{Action, Admit, HealthState};
 use support::Bench;
 
@@ -171,4 +171,81 @@ fn a_fatal_error_of_a_nic_stands_as_long_as_nothing_proves_otherwise() {
     bench.aer().fatal += 1;
     bench.looks(10_000);
     assert_eq!(bench.state(), HealthState::Unhealthy);
+}
+
+#[test]
+fn a_port_at_half_duplex_is_degraded() {
+    let mut bench = running();
+    bench.port().full_duplex = Some(false);
+    bench.looks(3);
+    let verdict = bench.verdict("port_speed");
+    assert_eq!(verdict.state, HealthState::Degraded);
+    assert_eq!(verdict.evidence[0].found, "half");
+}
+
+/// Minutes of a port that gets and drops so many packets a second.
+fn busy(bench: &mut Bench, seconds: u32, packets: u64, dropped: u64) {
+    for _ in 0..seconds {
+        let drops = &mut bench.port().drops;
+        drops.rx_packets = drops.rx_packets.map(|total| total + packets);
+        drops.rx = drops.rx.map(|total| total + dropped);
+        bench.look();
+    }
+}
+
+#[test]
+fn one_packet_in_fifty_dropped_for_minutes_is_degraded() {
+    let mut bench = running();
+    busy(&mut bench, 200, 10_000, 200);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    busy(&mut bench, 200, 10_000, 200);
+    let verdict = bench.verdict("port_drops");
+    assert_eq!(verdict.state, HealthState::Degraded);
+    assert_eq!(verdict.action, Action::Watch);
+    assert!(verdict.evidence[0].what.contains("rx_dropped"));
+}
+
+#[test]
+fn drops_are_load_when_they_are_few_in_all_or_beside_what_passes() {
+    let mut bench = running();
+    busy(&mut bench, 900, 1_000_000, 200);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    // What a switch announces and nobody listens to: all of it is dropped.
+    let mut bench = running();
+    busy(&mut bench, 900, 0, 10);
+    assert_eq!(bench.state(), HealthState::Healthy);
+}
+
+#[test]
+fn setting_a_port_down_and_up_between_two_looks_is_no_flap_when_the_kernel_told_of_it() {
+    let mut bench = running();
+    for downs in 1..=20 {
+        bench.port().carrier_down = Some(downs);
+        bench.facts.port_heard = Some(PortHeard {
+            admin_changed_ms_ago: 300,
+        });
+        bench.look();
+        bench.facts.port_heard = None;
+        bench.looks(3);
+    }
+    bench.looks(10);
+    assert_eq!(bench.verdict("carrier_flaps").state, HealthState::Healthy);
+    // What comes later than that is none of the administrator's.
+    for downs in 21..=23 {
+        bench.port().carrier_down = Some(downs);
+        bench.look();
+    }
+    assert_eq!(bench.verdict("carrier_flaps").state, HealthState::Degraded);
+}
+
+#[test]
+fn what_befell_a_port_in_another_namespace_is_no_flap_after_its_return() {
+    let mut bench = running();
+    let here = bench.facts.port.clone();
+    bench.facts.port = Some(Ok(None));
+    bench.looks(100);
+    bench.facts.port = here;
+    bench.port().carrier_down = Some(50);
+    bench.looks(30);
+    assert_eq!(bench.verdict("carrier_flaps").state, HealthState::Healthy);
 }

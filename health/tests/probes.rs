@@ -71,6 +71,18 @@ fn a_root_without_a_list_of_devices_is_an_error_and_one_with_an_empty_list_is_no
 }
 
 #[test]
+fn a_nic_whose_interface_is_in_another_namespace_is_listed_and_one_that_vfio_has_is_not() {
+    let tree = Tree::new();
+    fs::remove_file(tree.root().join("sys/class/net/eth0")).unwrap();
+    fs::remove_dir_all(tree.device(NIC).join("net/eth0")).unwrap();
+    let found = discover(tree.root()).unwrap();
+    assert_eq!((found[1].kind, &found[1].interface), (Kind::Nic, &None));
+    assert_eq!(look(&tree, NIC).facts.port, Some(Ok(None)));
+    fs::remove_dir(tree.device(NIC).join("net")).unwrap();
+    assert_eq!(discover(tree.root()).unwrap().len(), 1);
+}
+
+#[test]
 fn a_virtual_function_is_left_to_its_physical_one() {
     let tree = Tree::new();
     symlink("../0000:41:00.7", tree.device(NIC).join("physfn")).unwrap();

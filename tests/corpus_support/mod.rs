@@ -33,8 +33,9 @@ use tree::{Edit, Edits};
 pub const CHIP: &str = "0000:01:00.0";
 pub const OTHER_CHIP: &str = "0000:02:00.0";
 pub const NIC: &str = "0000:41:00.0";
-/// Slow looks come this much rarer than fast ones.
+/// Slow looks come this much rarer than fast ones, and rare ones this much.
 const SLOW: u64 = 10;
+const RARE: u64 = 30;
 /// Longest wait for the next beat of a heart that beats ten times a second.
 const BEAT: Duration = Duration::from_millis(200);
 
@@ -144,9 +145,13 @@ impl Stage {
     pub fn looks(&mut self, count: u32) {
         for _ in 0..count {
             self.pass(Duration::from_secs(1));
-            let class = match self.count.is_multiple_of(SLOW) {
-                true => Class::Slow,
-                false => Class::Fast,
+            // As the agent does: of a growth it takes two.
+            let class = if self.count < 2 || self.count.is_multiple_of(RARE) {
+                Class::Rare
+            } else if self.count.is_multiple_of(SLOW) {
+                Class::Slow
+            } else {
+                Class::Fast
             };
             self.count += 1;
             self.look(class);
@@ -157,7 +162,7 @@ impl Stage {
     pub fn minutes(&mut self, count: u32) {
         for _ in 0..count {
             self.pass(Duration::from_secs(60));
-            self.look(Class::Slow);
+            self.look(Class::Rare);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the engine is fed in one go, and what it makes of it.
 
+use super::links::Book;
 use crate::Engine;
 use crate::facts::{Class, Kind};
 use crate::probe::ProbeError;
@@ -11,21 +12,34 @@ use crate::time::Moment;
 /// The engine, while it judges: what it is fed is recorded where that was asked for, what it says is collected.
 pub(crate) struct Judging<'a> {
     engine: &'a mut Engine,
+    links: &'a mut Book,
     recorder: Option<&'a mut Recorder>,
     records: Vec<Record>,
 }
 
 impl<'a> Judging<'a> {
-    pub(super) fn new(engine: &'a mut Engine, recorder: Option<&'a mut Recorder>) -> Self {
+    pub(super) fn new(
+        engine: &'a mut Engine,
+        links: &'a mut Book,
+        recorder: Option<&'a mut Recorder>,
+    ) -> Self {
         Self {
             engine,
+            links,
             recorder,
             records: Vec::new(),
         }
     }
 
     /// A look.
-    pub(super) fn observe(&mut self, sample: Sample) {
+    pub(super) fn observe(&mut self, mut sample: Sample) {
+        if let Some(Ok(port)) = &sample.facts.port {
+            let now = Moment::now();
+            if let Some(port) = port {
+                self.links.look(now, &sample.bdf, port);
+            }
+            sample.facts.port_heard = self.links.heard(sample.facts.at, &sample.bdf);
+        }
         if let Some(recorder) = &mut self.recorder {
             recorder.look(&sample);
         }
@@ -62,8 +76,9 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// The changes of state that follow.
-    pub(super) fn records(self) -> Vec<Record> {
+    /// The changes of state that follow, and what else is to be told by now.
+    pub(super) fn records(mut self) -> Vec<Record> {
+        self.records.extend(self.links.due(Moment::now()));
         self.records
     }
 }

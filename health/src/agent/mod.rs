@@ -2,6 +2,7 @@
 
 mod handle;
 mod judging;
+mod links;
 mod memory;
 mod reload;
 mod round;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
@@ -39,12 +40,13 @@ use crate::recording::Recorder;
 use crate::store::Store;
 use crate::time::Moment;
 use crate::{AgentError, Status};
+use links::Links;
 use reload::InForce;
 use round::{Cadence, Rounds};
 pub(crate) use shared::Shared;
 use socket::Sockets;
 use supervisor::Supervisor;
-use uevent::{Hurry, Uevents};
+use uevent::{Hurry, Notice, Uevents};
 
 /// Takes some bytes for what the kernel tells of devices and processes, for the fuzz target `kernel_messages`.
 #[cfg(fuzzing)]
@@ -55,6 +57,8 @@ pub fn fuzz_kernel_messages(bytes: &[u8]) {
 
 /// Faster than this a look would begin before the last one's deadline.
 const LEAST_INTERVAL: Duration = Duration::from_millis(50);
+/// Notices on interfaces that may wait for the loop, which takes them between two rounds.
+const NOTICES: usize = 64;
 /// How long answers that are under way may take when the agent stops.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -329,6 +333,9 @@ async fn serve(
         false => Supervisor::none(),
     };
     let mut uevents = Uevents::of(&force.root);
+    let (notify, mut notices) = mpsc::channel(NOTICES);
+    let listener = Links::of(&force.root)
+        .map(|links| tokio::spawn(links::listen(links, Arc::clone(shared), notify)));
     let mut hurry = Hurry::default();
     shared.start_hooks(hooks);
     tokio::pin!(stop);
@@ -351,7 +358,7 @@ async fn serve(
                 continue;
             }
             _ = ticks.tick() => {}
-            notice = uevents.next() => {
+            notice = next_notice(&mut uevents, &mut notices) => {
                 rounds.heed(&notice);
                 if let Some(soon) = hurry.after(force.agent.interval) {
                     ticks.reset_after(soon);
@@ -366,6 +373,9 @@ async fn serve(
         }
     }
     supervisor.stopping();
+    if let Some(listener) = listener {
+        listener.abort();
+    }
     // The path goes first, so that nobody new comes.
     drop(sockets);
     closing.send_replace(true);
@@ -379,6 +389,21 @@ async fn serve(
     rounds.close();
     info!("stopped");
     Ok(())
+}
+
+/// What the kernel says next, of devices or of interfaces.
+async fn next_notice(uevents: &mut Uevents, links: &mut mpsc::Receiver<Notice>) -> Notice {
+    let of_links = async {
+        match links.recv().await {
+            Some(notice) => notice,
+            // Nobody listens: the root is not this machine's.
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        notice = uevents.next() => notice,
+        notice = of_links => notice,
+    }
 }
 
 fn ticks(every: Duration) -> Interval {

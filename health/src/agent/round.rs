@@ -13,7 +13,7 @@ use super::uevent::Notice;
 use super::watched::Watched;
 use crate::Missing;
 use crate::config::AgentSettings;
-use crate::facts::{Class, Kind};
+use crate::facts::Kind;
 use crate::probe::ProbeError;
 use crate::probe::discover::Found;
 use crate::probe::target::{ConfigAccess, Sample};
@@ -33,15 +33,19 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 pub(super) struct Cadence {
     /// Rounds between two slow looks at a component.
     pub(super) slow: u64,
+    /// Rounds between two rare looks at a component.
+    pub(super) rare: u64,
     /// How long a round may take.
     pub(super) deadline: Duration,
 }
 
 impl Cadence {
     pub(super) fn of(agent: &AgentSettings) -> Self {
-        let (fast, slow) = (millis(agent.interval), millis(agent.slow_interval()));
+        let fast = millis(agent.interval).max(1);
+        let rounds = |interval| millis(interval).div_ceil(fast).max(1);
         Self {
-            slow: slow.div_ceil(fast.max(1)).max(1),
+            slow: rounds(agent.slow_interval()),
+            rare: rounds(agent.rare_interval()),
             deadline: agent.read_deadline,
         }
     }
@@ -98,9 +102,9 @@ impl Rounds {
     pub(super) fn set_cadence(&mut self, cadence: Cadence) {
         self.cadence = cadence;
         self.pool.set_deadline(cadence.deadline);
-        let latest = self.round + cadence.slow;
         for component in self.components.values_mut() {
-            component.slow = component.slow.min(latest);
+            component.slow = component.slow.min(self.round + cadence.slow);
+            component.rare = component.rare.min(self.round + cadence.rare);
         }
     }
 
@@ -224,15 +228,17 @@ impl Rounds {
                 facts,
             } => {
                 self.config_dwords += u64::from(dwords);
-                let next = self.next_slow(id);
+                // They come spread out, so that not all components have theirs in one round.
+                let next = |rounds| self.round + rounds - (self.round + id) % rounds;
+                let (slow, rare) = (next(self.cadence.slow), next(self.cadence.rare));
                 let Some(component) = self.components.get_mut(&id) else {
                     return;
                 };
-                match component.asked.take() {
-                    Some(Class::Slow) => component.slow = next,
+                let class = component.asked.take();
+                component.looked(class, slow, rare);
+                if class == Some(Class::Fast) && facts.link.is_some() {
                     // The reader has seen that its link is another.
-                    Some(Class::Fast) if facts.link.is_some() => component.attend(self.round),
-                    _ => {}
+                    component.attend(self.round);
                 }
                 component.above.clone_from(&identity.upstream);
                 component.say(access);
@@ -282,13 +288,6 @@ impl Rounds {
                 judging.observe(missing.sample(Moment::now()));
             }
         });
-    }
-
-    /// When a component that has just had a slow look is to have the next. The first ones come
-    /// spread out, so that not all of them have theirs in one round.
-    fn next_slow(&self, id: u64) -> u64 {
-        let slow = self.cadence.slow;
-        self.round + slow - (self.round + id) % slow
     }
 
     /// Takes in what is new; what is listed no more is looked at as before, and found absent.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::judging::Judging;
+use super::links::{Book, Heard, Owner};
 use super::memory::Memory;
 use super::usage::Usage;
 use super::{Builder, tell};
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
 
 struct Inner {
     engine: Engine,
+    links: Book,
     memory: Memory,
     store: Store,
     hooks: Option<Hooks>,
@@ -75,6 +77,7 @@ impl Shared {
         let (memory, engine, start) = Memory::restore(&store, settings, boot_id, now);
         let mut inner = Inner {
             engine,
+            links: Book::default(),
             memory,
             store,
             hooks: None,
@@ -102,12 +105,33 @@ impl Shared {
     pub(crate) fn judge(&self, judge: impl FnOnce(&mut Judging<'_>)) {
         let mut inner = self.lock();
         let Inner {
-            engine, recorder, ..
+            engine,
+            links,
+            recorder,
+            ..
         } = &mut *inner;
-        let mut judging = Judging::new(engine, recorder.as_mut());
+        let mut judging = Judging::new(engine, links, recorder.as_mut());
         judge(&mut judging);
         let records = judging.records();
         inner.keep(records);
+    }
+
+    /// Takes what the kernel said of interfaces. The components that it concerns, and how long until there is more to tell.
+    pub(super) fn hear(&self, heard: Heard) -> (Vec<String>, Option<Duration>) {
+        let now = Moment::now();
+        let mut inner = self.lock();
+        let Inner { engine, links, .. } = &mut *inner;
+        let owners = engine.ports().map(|(bdf, interface, port)| Owner {
+            bdf: bdf.to_owned(),
+            interface: interface.map(str::to_owned),
+            port,
+        });
+        let owners: Vec<Owner> = owners.collect();
+        let concerned = links.hear(now, heard, &owners);
+        let records = links.due(now);
+        let wait = links.next_due(now);
+        inner.keep(records);
+        (concerned, wait)
     }
 
     /// Does what somebody orders.

@@ -18,6 +18,10 @@ pub(super) struct Watched {
     pub(super) bdf: Arc<str>,
     /// Round of the next slow look.
     pub(super) slow: u64,
+    /// Round of the next rare look.
+    pub(super) rare: u64,
+    /// The last of the rounds in which all looks are rare.
+    first: u64,
     /// The last round of those in which all looks are slow.
     attentive: u64,
     /// Address of the port above, as far as is known.
@@ -33,7 +37,9 @@ impl Watched {
             bdf: Arc::from(found.bdf.as_str()),
             found: Arc::new(found),
             slow: round,
+            rare: round,
             // What is counted is judged by its growth, for which two looks are needed.
+            first: round + 1,
             attentive: round + 1,
             above: None,
             asked: None,
@@ -43,9 +49,22 @@ impl Watched {
 
     /// What a round is to read of it.
     pub(super) fn class(&self, round: u64) -> Class {
-        match round >= self.slow || round <= self.attentive {
-            true => Class::Slow,
-            false => Class::Fast,
+        if round >= self.rare || round <= self.first {
+            Class::Rare
+        } else if round >= self.slow || round <= self.attentive {
+            Class::Slow
+        } else {
+            Class::Fast
+        }
+    }
+
+    /// A look of a class was answered; the next slow and the next rare one come in these rounds.
+    pub(super) fn looked(&mut self, class: Option<Class>, slow: u64, rare: u64) {
+        if class >= Some(Class::Slow) {
+            self.slow = slow;
+        }
+        if class >= Some(Class::Rare) {
+            self.rare = rare;
         }
     }
 
@@ -97,6 +116,7 @@ mod tests {
         };
         let mut watched = Watched::new(found, 1);
         watched.slow = 20;
+        watched.rare = 40;
         watched.above = Some("0000:00:01.0".to_owned());
         watched
     }
@@ -125,5 +145,17 @@ mod tests {
         assert_eq!(watched.class(13), Class::Slow);
         assert_eq!(watched.class(14), Class::Fast);
         assert_eq!(watched.class(20), Class::Slow);
+        assert_eq!(watched.class(40), Class::Rare);
+    }
+
+    #[test]
+    fn an_answer_to_a_rare_look_is_one_to_a_slow_look_too_and_not_the_other_way_round() {
+        let mut watched = watched();
+        watched.looked(Some(Class::Slow), 30, 70);
+        assert_eq!((watched.slow, watched.rare), (30, 40));
+        watched.looked(Some(Class::Rare), 50, 70);
+        assert_eq!((watched.slow, watched.rare), (50, 70));
+        watched.looked(None, 60, 80);
+        assert_eq!((watched.slow, watched.rare), (50, 70));
     }
 }

@@ -74,13 +74,19 @@ impl Check for CarrierFlaps {
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
+        let now = view.now.uptime;
+        if view.facts.port == Some(Ok(None))
+            && let Some((_, changed)) = &mut self.admin
+        {
+            // Whoever moves it to another namespace and back is an administrator too.
+            *changed = Some(now);
+        }
         let (port, source) = view.port()?;
         let Some(downs) = port.carrier_down else {
             return Ok(Finding::not_applicable(
                 "the kernel does not count them here",
             ));
         };
-        let now = view.now.uptime;
         let limits = &view.settings.limits.carrier_flaps;
         let admin_up = port.admin_up.unwrap_or(port.carrier.is_some());
         let changed = match self.admin {
@@ -88,14 +94,22 @@ impl Check for CarrierFlaps {
             Some(_) => Some(now),
             None => None,
         };
+        // Down and up again between two looks is seen in neither.
+        let heard = view.facts.port_heard.map(|heard| {
+            let ago = Duration::from_millis(heard.admin_changed_ms_ago);
+            now.saturating_sub(ago)
+        });
+        let changed = changed.max(heard);
         self.admin = Some((admin_up, changed));
         let Some(delta) = self.counter.step(now, downs) else {
             return Ok(Finding::blind(
                 "seen once so far: what is new is not known yet",
             ));
         };
-        let by_admin =
-            changed.is_some_and(|changed| now.saturating_sub(changed) < limits.after_admin);
+        // Of what happened since the last look some may be from before the change; it cannot be told apart.
+        let pardon = limits.after_admin.max(delta.over());
+        let by_admin = limits.after_admin > Duration::ZERO
+            && changed.is_some_and(|changed| now.saturating_sub(changed) < pardon);
         let counted = if by_admin || view.in_boot_grace() {
             Growth::now(false)
         } else {

@@ -20,6 +20,7 @@ pub fn clears(check: &str) -> &'static str {
             "it is as the manifest says, or the manifest says otherwise"
         }
         "carrier" => "the carrier is back",
+        "rdma_port" => "the port is active, at its rate and with its addresses",
         _ => "nothing bad is seen for the clean time (10 min by default), or `auk clear`",
     }
 }

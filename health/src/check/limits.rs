@@ -3,7 +3,7 @@
 use super::over_time::Samples;
 use super::{
     aer_correctable, carrier, carrier_flaps, ecc_ce, firmware_state, heartbeat, page_retirement,
-    port_errors, power_state, presence, temperature,
+    port_drops, port_errors, power_state, presence, rdma_errors, rdma_port, temperature,
 };
 use crate::config::Section;
 
@@ -21,10 +21,13 @@ pub struct Limits {
     pub(super) driver: Samples,
     pub(super) page_retirement: page_retirement::Limits,
     pub(super) pcie_replays: aer_correctable::Limits,
+    pub(super) port_drops: port_drops::Limits,
     pub(super) port_errors: port_errors::Limits,
     pub(super) port_speed: Samples,
     pub(super) power_state: power_state::Limits,
     pub(super) presence: presence::Limits,
+    pub(super) rdma_errors: rdma_errors::Limits,
+    pub(super) rdma_port: rdma_port::Limits,
     pub(super) temperature: temperature::Limits,
     pub(super) throttle: Samples,
 }
@@ -44,10 +47,13 @@ impl Limits {
             "driver" => &mut self.driver,
             "page_retirement" => &mut self.page_retirement,
             "pcie_replays" => &mut self.pcie_replays,
+            "port_drops" => &mut self.port_drops,
             "port_errors" => &mut self.port_errors,
             "port_speed" => &mut self.port_speed,
             "power_state" => &mut self.power_state,
             "presence" => &mut self.presence,
+            "rdma_errors" => &mut self.rdma_errors,
+            "rdma_port" => &mut self.rdma_port,
             "temperature" => &mut self.temperature,
             "throttle" => &mut self.throttle,
             _ => return None,

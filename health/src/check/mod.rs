@@ -25,10 +25,13 @@ mod numa_node;
 pub(crate) mod over_time;
 mod page_retirement;
 mod pcie_replays;
+mod port_drops;
 mod port_errors;
 mod port_speed;
 mod power_state;
 mod presence;
+mod rdma_errors;
+mod rdma_port;
 mod self_test;
 mod temperature;
 mod throttle;
@@ -287,6 +290,9 @@ pub fn for_kind(kind: Kind) -> Vec<Box<dyn Check>> {
             Box::<carrier_flaps::CarrierFlaps>::default(),
             Box::<port_speed::PortSpeed>::default(),
             Box::<port_errors::PortErrorRates>::default(),
+            Box::<port_drops::PortDropRates>::default(),
+            Box::<rdma_port::RdmaPorts>::default(),
+            Box::<rdma_errors::RdmaErrorRates>::default(),
         ]),
     }
     checks

@@ -29,6 +29,11 @@ impl Growth {
         }
     }
 
+    /// The time in which it grew.
+    pub(crate) const fn over(self) -> Duration {
+        self.over
+    }
+
     /// The part of it in the last `span`, as if it had grown evenly: what an agent that was away for a day counts at its
     /// return is not the rate of this minute.
     fn within(self, span: Duration) -> u64 {
@@ -48,6 +53,17 @@ impl Counter {
         Some(Growth {
             count: value.checked_sub(last).unwrap_or(value),
             over: now.saturating_sub(at),
+        })
+    }
+
+    /// As [`step`](Self::step), of a count that a card keeps and not the kernel: one that went back was wrapped, saturated or
+    /// read half, so nothing of it is known to be new.
+    pub(crate) fn forward(&mut self, now: Duration, value: u64) -> Option<Growth> {
+        let went_back = self.last.is_some_and(|(last, _)| value < last);
+        let growth = self.step(now, value)?;
+        Some(Growth {
+            count: if went_back { 0 } else { growth.count },
+            ..growth
         })
     }
 }
@@ -233,6 +249,19 @@ mod tests {
         assert_eq!(step(1000), None);
         assert_eq!(step(1003), Some(3));
         assert_eq!(step(2), Some(2));
+    }
+
+    #[test]
+    fn of_a_cards_count_that_went_back_nothing_is_new() {
+        let mut counter = Counter::default();
+        let mut step = |value| {
+            counter
+                .forward(seconds(1), value)
+                .map(|growth| growth.count)
+        };
+        assert_eq!(step(4_294_967_290), None);
+        assert_eq!(step(3), Some(0));
+        assert_eq!(step(5), Some(2));
     }
 
     #[test]

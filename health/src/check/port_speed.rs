@@ -1,4 +1,4 @@
-//! Port speed: no lower than it was before. What it should be is the host profile's to say.
+//! Port speed: what the manifest wants, or else no lower than it was before, and in both directions at once.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,11 @@ impl Check for PortSpeed {
             return Ok(Finding::not_applicable("no speed without a carrier"));
         };
         self.best = self.best.max(speed);
-        let bad = speed < self.best;
+        let wanted = view.wanted().port.mbit;
+        let least = wanted.unwrap_or(self.best);
+        // A port that negotiates with one that does not comes out at half duplex, and collides with all that it sends.
+        let half = port.full_duplex == Some(false);
+        let bad = speed < least || half;
         let samples = view.settings.limits.port_speed;
         let trigger = self.samples.push(bad, samples);
         if !self
@@ -39,12 +43,30 @@ impl Check for PortSpeed {
         {
             return Ok(Finding::healthy(format!("{speed} Mbit/s")));
         }
-        let best = self.best;
-        let limit = format!("{best} Mbit/s as before, {samples}");
-        let evidence = view.evidence("speed", format!("{speed} Mbit/s"), limit, source);
-        let reason = format!("the port is slower than it was: {speed} of {best} Mbit/s");
-        Ok(Finding::degraded(reason, Action::Watch)
-            .with(evidence)
-            .sure(Confidence::Medium))
+        if half {
+            let limit = format!("full, {samples}");
+            let evidence = view.evidence("duplex", "half", limit, source);
+            let reason = "the port runs at half duplex: it and the switch negotiated differently";
+            return Ok(Finding::degraded(reason, Action::Watch).with(evidence));
+        }
+        let found = format!("{speed} Mbit/s");
+        let (finding, limit) = match wanted {
+            Some(_) => (
+                Finding::degraded(
+                    format!("the port runs at {speed} Mbit/s, and the manifest wants {least}"),
+                    Action::Drain,
+                ),
+                format!("{least} Mbit/s, as the manifest wants, {samples}"),
+            ),
+            None => (
+                Finding::degraded(
+                    format!("the port is slower than it was: {speed} of {least} Mbit/s"),
+                    Action::Watch,
+                )
+                .sure(Confidence::Medium),
+                format!("{least} Mbit/s as before, {samples}"),
+            ),
+        };
+        Ok(finding.with(view.evidence("speed", found, limit, source)))
     }
 }

@@ -8,6 +8,8 @@ use super::keys::{Keys, Section};
 
 /// What the kernel counts is not lost between two looks, so ten seconds do, and cost a tenth.
 const SLOW: u32 = 10;
+/// To answer costs a card's firmware more than it costs the agent to ask.
+const RARE: u32 = 3;
 
 /// How the agent runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct AgentSettings {
     pub interval: Duration,
     /// Time between two looks at what the kernel counts or keeps; ten times the interval when not set.
     pub slow_interval: Option<Duration>,
+    /// Time between two looks at what a card's firmware is asked for; three times the slow interval when not set.
+    pub rare_interval: Option<Duration>,
     /// How long a look may take before the component counts as not seen.
     pub read_deadline: Duration,
     /// A loopback address to serve on beside the Unix socket.
@@ -31,6 +35,7 @@ impl Default for AgentSettings {
         Self {
             interval: Duration::from_secs(1),
             slow_interval: None,
+            rare_interval: None,
             read_deadline: Duration::from_millis(500),
             listen: None,
             state_directory: PathBuf::from("/var/lib/auk"),
@@ -45,6 +50,13 @@ impl AgentSettings {
     pub fn slow_interval(&self) -> Duration {
         let slow = self.slow_interval;
         slow.unwrap_or(self.interval.saturating_mul(SLOW))
+    }
+
+    /// Time between two looks at what a card's firmware is asked for.
+    #[must_use]
+    pub fn rare_interval(&self) -> Duration {
+        let rare = self.rare_interval;
+        rare.unwrap_or(self.slow_interval().saturating_mul(RARE))
     }
 }
 
@@ -61,6 +73,16 @@ impl Section for AgentSettings {
         let field = &mut self.slow_interval;
         keys.optional(
             "slow_interval",
+            field,
+            expected,
+            |value| slow.contains(value),
+            why,
+        );
+        let why = "time between two looks at RDMA and what else a card's firmware is asked for; three times \
+                   slow_interval while it is not set";
+        let field = &mut self.rare_interval;
+        keys.optional(
+            "rare_interval",
             field,
             expected,
             |value| slow.contains(value),

@@ -38,6 +38,17 @@ pub struct Wanted {
     pub iommu: Option<bool>,
     /// The NUMA node.
     pub numa_node: Option<u32>,
+    /// The ports of a NIC.
+    pub port: WantedPort,
+}
+
+/// How the ports of a NIC should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WantedPort {
+    /// Mbit/s of the network port, at least.
+    pub mbit: Option<u64>,
+    /// Mbit/s of its RDMA ports, at least; there must be one.
+    pub rdma_mbit: Option<u64>,
 }
 
 /// An accelerator that should be there.
@@ -116,6 +127,24 @@ impl<'a> Entry<'a> {
     }
 }
 
+impl WantedPort {
+    fn keys(&mut self, keys: &mut Keys<'_>) {
+        let speed = |mbit: &u64| (10..=10_000_000).contains(mbit);
+        let expected = "a speed in Mbit/s, such as 400000";
+        let why = "Mbit/s of its port, at least";
+        keys.optional("port_mbit", &mut self.mbit, expected, speed, why);
+        let why = "Mbit/s of each of its RDMA ports, at least; it must have one";
+        keys.optional("rdma_mbit", &mut self.rdma_mbit, expected, speed, why);
+    }
+
+    fn or(&self, general: &Self) -> Self {
+        Self {
+            mbit: self.mbit.or(general.mbit),
+            rdma_mbit: self.rdma_mbit.or(general.rdma_mbit),
+        }
+    }
+}
+
 impl Section for Manifest {
     fn keys(&mut self, keys: &mut Keys<'_>) {
         keys.table("every_accelerator", |keys| {
@@ -126,6 +155,7 @@ impl Section for Manifest {
         keys.table("every_nic", |keys| {
             self.every_nic.link(keys);
             self.every_nic.place(keys);
+            self.every_nic.port.keys(keys);
         });
         keys.named("accelerator", &mut self.accelerators);
         keys.named("nic", &mut self.nics);
@@ -184,6 +214,7 @@ impl Wanted {
             driver: self.driver.clone().or_else(|| general.driver.clone()),
             iommu: self.iommu.or(general.iommu),
             numa_node: self.numa_node.or(general.numa_node),
+            port: self.port.or(&general.port),
         }
     }
 
@@ -231,6 +262,7 @@ impl Section for ExpectedNic {
         keys.optional("mac", &mut self.mac, expected, |text| is_mac(text), why);
         self.wanted.link(keys);
         self.wanted.place(keys);
+        self.wanted.port.keys(keys);
         let placed = self.address.is_some() || self.mac.is_some();
         keys.require(placed, &["address", "mac"], || {
             "an address or a MAC address, to know it by".to_owned()

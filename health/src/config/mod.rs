@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 pub use agent::AgentSettings;
 pub use hook::Hook;
 pub use keys::{Keys, Section, Setting};
-pub use manifest::{Entry, Expected, ExpectedNic, Manifest, Wanted};
+pub use manifest::{Entry, Expected, ExpectedNic, Manifest, Wanted, WantedPort};
 pub use overrides::Overrides;
 pub use problem::{ConfigError, Origin, Problem, Source};
 pub use value::Value;

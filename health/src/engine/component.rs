@@ -185,6 +185,11 @@ impl Component {
         }
     }
 
+    /// Its port, as it was last seen.
+    pub(super) const fn port(&self) -> Option<Port> {
+        self.port
+    }
+
     /// Whether it does not answer where it was.
     pub(super) fn is_missing(&self) -> bool {
         let presence = self

@@ -11,7 +11,7 @@ mod saved;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::check::Settings;
-use crate::facts::{Class, FactKind, Facts, Kind};
+use crate::facts::{Class, FactKind, Facts, Kind, Port};
 use crate::operator::{Done, HOST, Hold};
 use crate::probe::ProbeError;
 use crate::probe::target::Sample;
@@ -188,6 +188,19 @@ impl Engine {
                 component.status(now, rules)
             })
             .collect()
+    }
+
+    /// The NICs, with the names of their interfaces and their ports as they were last seen.
+    pub fn ports(&self) -> impl Iterator<Item = (&str, Option<&str>, Option<Port>)> {
+        let nics = self.components.values();
+        let nics = nics.filter(|component| component.kind == Kind::Nic);
+        nics.map(|nic| {
+            (
+                nic.bdf.as_str(),
+                nic.identity.interface.as_deref(),
+                nic.port(),
+            )
+        })
     }
 
     /// How many components are how.

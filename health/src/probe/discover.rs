@@ -77,7 +77,11 @@ struct Function {
     device: u32,
     /// The physical one has the link, the counters and the port.
     is_virtual: bool,
+    is_network: bool,
 }
+
+/// PCI Code and ID Assignment Specification 1.15, section 1.3: network controllers.
+const NETWORK: u32 = 0x02;
 
 impl Function {
     fn read(directory: &Directory) -> Result<Self, ProbeError> {
@@ -85,6 +89,9 @@ impl Function {
             vendor: directory.hexadecimal("vendor")?,
             device: directory.hexadecimal("device")?,
             is_virtual: directory.link("physfn")?.is_some(),
+            is_network: directory
+                .hexadecimal("class")
+                .is_ok_and(|class| class >> 16 == NETWORK),
         })
     }
 
@@ -99,8 +106,6 @@ impl Function {
 /// # Errors
 /// When its IDs or its class cannot be read.
 pub(crate) fn is_watched(function: &Directory) -> Result<bool, ProbeError> {
-    // PCI Code and ID Assignment Specification 1.15, section 1.3: network controllers.
-    const NETWORK: u32 = 0x02;
     let ids = Function::read(function)?;
     Ok(ids.is_accelerator() || function.hexadecimal("class")? >> 16 == NETWORK)
 }
@@ -160,6 +165,12 @@ impl Discovery {
                 _ if function.is_virtual => continue,
                 (true, _) => Kind::Accelerator,
                 (false, Some(_)) => Kind::Nic,
+                // The kernel shows no interface of another network namespace, and still the directory that it is in.
+                (false, None)
+                    if function.is_network && directory.join(&bdf).join("net").is_dir() =>
+                {
+                    Kind::Nic
+                }
                 (false, None) => continue,
             };
             found.push(Found {

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::directory::Directory;
 use super::{ProbeError, text};
-use crate::facts::{Port, PortErrors};
+use crate::facts::{Port, PortDrops, PortErrors};
 
 /// `IFF_UP`, include/uapi/linux/if.h.
 const IFF_UP: u32 = 1;
@@ -32,15 +32,24 @@ pub fn read(interface: &Path) -> Result<Option<Port>, ProbeError> {
         count.map(|count| count.map(u64::from))
     };
     Ok(Some(Port {
+        index: text::optional(interface.number("ifindex", "an interface's index"))?,
         admin_up: admin_up(interface)?,
         carrier: carrier(interface)?,
         carrier_up: changes("carrier_up_count")?,
         carrier_down: changes("carrier_down_count")?,
         speed_mbit: speed(interface)?,
+        full_duplex: full_duplex(interface)?,
         errors: PortErrors {
             rx: count("statistics/rx_errors")?,
             tx: count("statistics/tx_errors")?,
             rx_crc: count("statistics/rx_crc_errors")?,
+        },
+        drops: PortDrops {
+            rx_packets: count("statistics/rx_packets")?,
+            rx: count("statistics/rx_dropped")?,
+            rx_missed: count("statistics/rx_missed_errors")?,
+            tx_packets: count("statistics/tx_packets")?,
+            tx: count("statistics/tx_dropped")?,
         },
     }))
 }
@@ -70,6 +79,24 @@ fn carrier(interface: &Directory) -> Result<Option<bool>, ProbeError> {
 fn speed(interface: &Directory) -> Result<Option<u64>, ProbeError> {
     match text::optional(interface.number::<i64>("speed", "a speed in Mbit/s, or -1")) {
         Ok(speed) => Ok(speed.and_then(known_speed)),
+        Err(ProbeError::Io {
+            errno: Errno::EINVAL | Errno::EOPNOTSUPP,
+            ..
+        }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`speed`], and `unknown` where the driver does not say.
+fn full_duplex(interface: &Directory) -> Result<Option<bool>, ProbeError> {
+    match text::optional(interface.text("duplex")) {
+        Ok(None) => Ok(None),
+        Ok(Some(contents)) => match contents.as_str() {
+            "full" => Ok(Some(true)),
+            "half" => Ok(Some(false)),
+            "unknown" => Ok(None),
+            _ => Err(interface.malformed("duplex", &contents, "full, half or unknown")),
+        },
         Err(ProbeError::Io {
             errno: Errno::EINVAL | Errno::EOPNOTSUPP,
             ..

@@ -14,7 +14,7 @@ use super::kept::Kept;
 use super::lease::Locks;
 use super::link_status::LinkStatus;
 use super::vitals::{VitalsProbe, serial_number};
-use super::{ProbeError, aer, attributes, link, port, ports, text};
+use super::{ProbeError, aer, attributes, link, port, ports, rdma, text};
 use crate::facts::{Class, FactKind, Facts, Identity, Kind, Presence};
 use crate::opener;
 use crate::time::Moment;
@@ -360,6 +360,10 @@ impl Target {
         facts.numa_node = Some(attributes::numa_node(function));
         facts.port = (self.found.kind == Kind::Nic)
             .then(|| self.interface.as_deref().map_or(Ok(None), port::read));
+        if class >= Class::Rare && self.found.kind == Kind::Nic {
+            let interface = self.found.interface.as_deref();
+            facts.rdma = Some(rdma::read(&self.root, function, interface));
+        }
         facts
     }
 

@@ -14,7 +14,7 @@ use crate::probe::discover::Found;
 use crate::probe::target::ConfigAccess;
 
 /// Version of the messages. Both ends are one program, unless it was replaced while it ran.
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
 /// Longest message. A look has a dozen facts and each of their texts at most a page.
 pub(super) const LONGEST: usize = 64 << 10;
 /// Functions in one part of a list, so that a part stays far below [`LONGEST`].

@@ -122,9 +122,14 @@ pub(super) type Like = (Kind, String, Class);
 
 /// What a look is like.
 pub(super) fn like(sample: &Sample) -> Like {
-    let whole = sample
-        .facts
-        .hold(&FactKind::read_by(Class::Slow, sample.kind));
-    let class = if whole { Class::Slow } else { Class::Fast };
+    let kinds = |class| FactKind::read_by(class, sample.kind);
+    // A kind of component of which a class reads no more than the one below has no looks of its own in it.
+    let holds = |(class, below): &(Class, Class)| {
+        let (own, below) = (kinds(*class), kinds(*below));
+        own.len() > below.len() && sample.facts.hold(&own)
+    };
+    let classes = [(Class::Rare, Class::Slow), (Class::Slow, Class::Fast)];
+    let class = classes.into_iter().find(holds);
+    let class = class.map_or(Class::Fast, |(class, _)| class);
     (sample.kind, sample.bdf.to_string(), class)
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use auk_asic::vitals::{Throttle, Vitals};
 use auk_asic::{SelfTest, State};
 use auk_health::facts::{
-    Aer, Class, FactKind, Facts, Identity, Kind, Link, LinkRate, Port, PortErrors, PowerState,
-    Presence,
+    Aer, Class, FactKind, Facts, Identity, Kind, Link, LinkLayer, LinkRate, Port, PortDrops,
+    PortErrors, PowerState, Presence, RdmaPort, RdmaState,
 };
 use auk_health::operator::{Author, Done, Mode, Order, OrderError};
 use auk_health::probe::ProbeError;
@@ -87,6 +87,7 @@ impl Bench {
         facts.iommu_group = Some(Ok(Some(3)));
         facts.numa_node = Some(Ok(Some(0)));
         facts.port = (kind == Kind::Nic).then(|| Ok(Some(port())));
+        facts.rdma = (kind == Kind::Nic).then(|| Ok(vec![rdma_port()]));
         Self {
             engine: Engine::new(settings),
             now,
@@ -224,6 +225,11 @@ impl Bench {
         port.as_mut().unwrap()
     }
 
+    pub fn rdma(&mut self) -> &mut RdmaPort {
+        let ports = self.facts.rdma.as_mut().unwrap().as_mut().unwrap();
+        &mut ports[0]
+    }
+
     /// The counters of the port above.
     pub fn aer_above(&mut self) -> &mut Aer {
         let aer = self.facts.aer_above.as_mut().unwrap().as_mut().unwrap();
@@ -246,7 +252,7 @@ impl Bench {
     /// From now on nothing can be read.
     pub fn blind(&mut self) {
         let late = ProbeError::Late { deadline_ms: 500 };
-        self.facts = Facts::blind(self.now, &FactKind::read_by(Class::Slow, self.kind), &late);
+        self.facts = Facts::blind(self.now, &FactKind::read_by(Class::Rare, self.kind), &late);
     }
 
     pub fn status(&self) -> ComponentStatus {
@@ -288,15 +294,37 @@ pub fn vitals() -> Vitals {
 
 pub fn port() -> Port {
     Port {
+        index: Some(2),
         admin_up: Some(true),
         carrier: Some(true),
         carrier_up: Some(1),
         carrier_down: Some(0),
         speed_mbit: Some(400_000),
+        full_duplex: Some(true),
         errors: PortErrors {
             rx: Some(5),
             tx: Some(0),
             rx_crc: Some(2),
         },
+        drops: PortDrops {
+            rx_packets: Some(10_000),
+            rx: Some(900),
+            rx_missed: Some(3),
+            tx_packets: Some(10_000),
+            tx: Some(0),
+        },
+    }
+}
+
+pub fn rdma_port() -> RdmaPort {
+    RdmaPort {
+        device: "mlx5_0".to_owned(),
+        port: 1,
+        link_layer: LinkLayer::Ethernet,
+        state: RdmaState::Active,
+        phys_state: "5: LinkUp".to_owned(),
+        rate_mbit: Some(400_000),
+        gids: 2,
+        counters: [("counters/symbol_error".to_owned(), 7)].into(),
     }
 }

@@ -59,11 +59,13 @@ impl Tree {
         fs::create_dir_all(interface.join("statistics")).unwrap();
         for (name, contents) in [
             ("operstate", "up"),
+            ("ifindex", "2"),
             ("flags", "0x1003"),
             ("carrier", "1"),
             ("carrier_up_count", "1"),
             ("carrier_down_count", "0"),
             ("speed", "400000"),
+            ("duplex", "full"),
             ("address", "02:a1:00:00:00:00"),
             ("statistics/rx_errors", "0"),
             ("statistics/tx_errors", "0"),
@@ -73,6 +75,32 @@ impl Tree {
         }
         let target = format!("../../devices/pci0000:00/{port}/{bdf}/net/{name}");
         symlink(target, self.root().join("sys/class/net").join(name)).unwrap();
+    }
+
+    /// Adds an RDMA device of a function, with one active port.
+    pub fn rdma(&self, bdf: &str, name: &str) -> PathBuf {
+        let port = self
+            .device(bdf)
+            .join("infiniband")
+            .join(name)
+            .join("ports/1");
+        for directory in ["gids", "counters", "hw_counters"] {
+            fs::create_dir_all(port.join(directory)).unwrap();
+        }
+        for (name, contents) in [
+            ("state", "4: ACTIVE"),
+            ("phys_state", "5: LinkUp"),
+            ("rate", "400 Gb/sec (4X NDR)"),
+            ("link_layer", "Ethernet"),
+            ("gids/0", "fe80:0000:0000:0000:00a1:00ff:fe00:0000"),
+            ("gids/1", "0000:0000:0000:0000:0000:0000:0000:0000"),
+            ("counters/symbol_error", "3"),
+            ("counters/port_rcv_errors", "N/A (no PMA)"),
+            ("hw_counters/out_of_sequence", "12"),
+        ] {
+            fs::write(port.join(name), format!("{contents}\n")).unwrap();
+        }
+        port
     }
 
     pub fn root(&self) -> &Path {
@@ -95,6 +123,7 @@ impl Tree {
         fs::create_dir_all(&path).unwrap();
         for (name, contents) in [
             ("vendor", format!("{vendor:#06x}")),
+            ("class", class(vendor).to_owned()),
             ("device", format!("{device:#06x}")),
             ("power_state", "D0".to_owned()),
             ("numa_node", "0".to_owned()),
@@ -169,6 +198,13 @@ pub fn signs() -> VitalSigns {
         shutdown_point: 1050,
         power_limit: 90_000,
         ..VitalSigns::default()
+    }
+}
+
+fn class(vendor: u16) -> &'static str {
+    match vendor {
+        VENDOR => "0x120000",
+        _ => "0x020000",
     }
 }
 

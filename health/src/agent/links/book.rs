@@ -1,0 +1,580 @@
+//! What is known of interfaces by what the kernel said and by looks, and what of that is still to be told.
+//!
+//! The kernel's counts decide what is new. So a message that was lost is made up for by the next one or by the next look, and
+//! one that a look was ahead of says nothing twice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Heard;
+use crate::facts::{Port, PortHeard};
+use crate::probe::rtnetlink::LinkMessage;
+use crate::store::Record;
+use crate::time::{Moment, millis};
+
+/// [`Record::kind`] of a carrier that came or went.
+const CARRIER: &str = "carrier";
+/// [`Record::kind`] of what else befell an interface.
+const INTERFACE: &str = "interface";
+/// [`Record::kind`] of messages that were lost.
+const LOST: &str = "link_messages_lost";
+
+/// What comes within this time is told together. It is to be told within 100 ms.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// Of one interface so many are told at once, and then one in so long, with all that came together since: a port that flaps for
+/// nights must not push everything else out of the store.
+const AT_ONCE: u32 = 2500;
+const THEN_EACH: Duration = Duration::from_secs(10);
+/// That messages were lost is told once in so long.
+const LOST_EACH: Duration = Duration::from_secs(60);
+/// So long a change by an administrator is remembered: longer than it is pardoned.
+const ADMIN: Duration = Duration::from_secs(3600);
+
+/// The component that an interface may belong to, as the last looks saw it.
+#[derive(Clone, Debug)]
+pub(in crate::agent) struct Owner {
+    pub(in crate::agent) bdf: String,
+    pub(in crate::agent) interface: Option<String>,
+    pub(in crate::agent) port: Option<Port>,
+}
+
+/// All interfaces of components, by index.
+#[derive(Debug, Default)]
+pub(in crate::agent) struct Book {
+    interfaces: BTreeMap<u32, Interface>,
+    /// Components whose interface left, with its name.
+    left: BTreeMap<String, String>,
+    lost: Option<Moment>,
+    lost_told: Option<Moment>,
+}
+
+#[derive(Debug)]
+struct Interface {
+    bdf: String,
+    name: String,
+    gone: bool,
+    admin_up: Option<bool>,
+    admin_changed: Option<Moment>,
+    carrier: Option<bool>,
+    ups: u32,
+    downs: u32,
+    untold: Untold,
+    allowance: Allowance,
+}
+
+const SET_UP: &str = "was set up";
+const SET_DOWN: &str = "was set down";
+
+/// What was not told yet.
+#[derive(Debug, Default)]
+struct Untold {
+    since: Option<Moment>,
+    ups: u32,
+    downs: u32,
+    said: Vec<String>,
+}
+
+/// How many more may be told at once.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    filled: Duration,
+}
+
+impl Book {
+    /// Takes what was heard; the addresses of the components that it concerns.
+    pub(in crate::agent) fn hear(
+        &mut self,
+        now: Moment,
+        heard: Heard,
+        owners: &[Owner],
+    ) -> Vec<String> {
+        let messages = match heard {
+            Heard::Links(messages) => messages,
+            Heard::Lost => {
+                self.lost.get_or_insert(now);
+                return Vec::new();
+            }
+        };
+        let mut concerned = Vec::new();
+        for message in messages {
+            if let Some(bdf) = self.message(now, &message, owners)
+                && !concerned.contains(&bdf)
+            {
+                concerned.push(bdf);
+            }
+        }
+        concerned
+    }
+
+    /// Takes a message; the component, when it says something new.
+    fn message(&mut self, now: Moment, message: &LinkMessage, owners: &[Owner]) -> Option<String> {
+        if !self.interfaces.contains_key(&message.index) {
+            let owner = self.owner(message, owners)?;
+            let mut interface = Interface::new(now, message, owner);
+            interface.gone = self.left.remove(&owner.bdf).is_some();
+            self.interfaces.insert(message.index, interface);
+        }
+        let interface = self.interfaces.get_mut(&message.index)?;
+        let news = interface.hear(now, message);
+        if interface.gone {
+            self.left
+                .insert(interface.bdf.clone(), interface.name.clone());
+        }
+        news.then(|| interface.bdf.clone())
+    }
+
+    /// Whose an interface is that was not heard of yet: by its function, else by its name, unless that belongs to another by now.
+    fn owner<'a>(&self, message: &LinkMessage, owners: &'a [Owner]) -> Option<&'a Owner> {
+        let by_function = owners
+            .iter()
+            .find(|owner| message.function.as_ref() == Some(&owner.bdf));
+        let by_name = || {
+            let name = message.name.as_ref()?;
+            let owner = owners.iter().find(|owner| {
+                let interface = owner.interface.as_ref();
+                interface.or_else(|| self.left.get(&owner.bdf)) == Some(name)
+            })?;
+            let taken = self
+                .interfaces
+                .values()
+                .any(|known| known.bdf == owner.bdf && !known.gone);
+            (!taken).then_some(owner)
+        };
+        by_function.or_else(by_name)
+    }
+
+    /// Takes what a look saw of a component's port: what it shows and nobody said is new as well.
+    pub(in crate::agent) fn look(&mut self, now: Moment, bdf: &str, port: &Port) {
+        let Some(index) = port.index else { return };
+        if let Some(interface) = self.interfaces.get_mut(&index)
+            && interface.bdf == bdf
+        {
+            let narrow = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
+            interface.count(now, narrow(port.carrier_up), narrow(port.carrier_down));
+            interface.carrier = port.carrier.or(interface.carrier);
+        }
+    }
+
+    /// What a look at a component is to be told with it.
+    pub(in crate::agent) fn heard(&self, now: Moment, bdf: &str) -> Option<PortHeard> {
+        let of_it = self.interfaces.values().filter(|known| known.bdf == bdf);
+        let changed = of_it.filter_map(|known| known.admin_changed).max()?;
+        let ago = now.since(changed);
+        (ago < ADMIN).then(|| PortHeard {
+            admin_changed_ms_ago: millis(ago),
+        })
+    }
+
+    /// What is to be told now.
+    pub(in crate::agent) fn due(&mut self, now: Moment) -> Vec<Record> {
+        let mut records = Vec::new();
+        if let Some(since) = self.lost
+            && self
+                .lost_told
+                .is_none_or(|told| now.since(told) >= LOST_EACH)
+        {
+            let summary =
+                "more was said of interfaces than could be heard; they are all looked at anew";
+            records.push(Record::of_agent(since.unix_ms, LOST, summary));
+            self.lost = None;
+            self.lost_told = Some(now);
+        }
+        for (index, interface) in &mut self.interfaces {
+            records.extend(interface.due(now, *index));
+        }
+        self.interfaces
+            .retain(|_, interface| !interface.gone || interface.untold.since.is_some());
+        records
+    }
+
+    /// How long until something is to be told.
+    pub(in crate::agent) fn next_due(&self, now: Moment) -> Option<Duration> {
+        let waits = self.interfaces.values();
+        waits.filter_map(|interface| interface.wait(now)).min()
+    }
+}
+
+impl Untold {
+    fn say(&mut self, now: Moment, what: String) {
+        /// Of an interface that is renamed or set up and down without end the first will do.
+        const MOST: usize = 8;
+        self.since.get_or_insert(now);
+        if self.said.len() < MOST {
+            self.said.push(what);
+        }
+    }
+
+    /// Grows with whatever is new.
+    fn size(&self) -> (u32, u32, usize) {
+        (self.ups, self.downs, self.said.len())
+    }
+}
+
+impl Allowance {
+    fn fill(&mut self, now: Moment) {
+        let passed = now.uptime.saturating_sub(self.filled);
+        let more = passed.as_millis() / THEN_EACH.as_millis();
+        let more = u32::try_from(more).unwrap_or(AT_ONCE);
+        if more > 0 {
+            self.left = self.left.saturating_add(more).min(AT_ONCE);
+            self.filled = self.filled.saturating_add(THEN_EACH.saturating_mul(more));
+        }
+    }
+
+    fn wait(&self, now: Moment) -> Duration {
+        match self.left {
+            0 => (self.filled + THEN_EACH).saturating_sub(now.uptime),
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn take(&mut self, now: Moment) {
+        self.fill(now);
+        self.left = self.left.saturating_sub(1);
+    }
+}
+
+impl Interface {
+    /// One of which the last look at its component is the base line, else what is said now.
+    fn new(now: Moment, message: &LinkMessage, owner: &Owner) -> Self {
+        let port = owner.port.filter(|port| port.index == Some(message.index));
+        let narrow = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
+        let seen = |look: Option<u64>, said: Option<u32>| narrow(look).or(said).unwrap_or_default();
+        Self {
+            bdf: owner.bdf.clone(),
+            name: message.name.clone().unwrap_or_default(),
+            gone: false,
+            admin_up: port.and_then(|port| port.admin_up),
+            admin_changed: None,
+            carrier: port.and_then(|port| port.carrier),
+            ups: seen(port.and_then(|port| port.carrier_up), message.carrier_up),
+            downs: seen(
+                port.and_then(|port| port.carrier_down),
+                message.carrier_down,
+            ),
+            untold: Untold::default(),
+            allowance: Allowance {
+                left: AT_ONCE,
+                filled: now.uptime,
+            },
+        }
+    }
+
+    /// Whether it said anything new.
+    fn hear(&mut self, now: Moment, message: &LinkMessage) -> bool {
+        let before = self.untold.size();
+        if let Some(name) = message.name.as_ref().filter(|name| **name != self.name) {
+            if !self.name.is_empty() {
+                self.untold.say(now, format!("is called {name} now"));
+            }
+            self.name.clone_from(name);
+        }
+        if message.gone {
+            // That it is taken down before is part of it.
+            self.untold.said.retain(|said| said != SET_DOWN);
+            self.untold.say(
+                now,
+                "is gone: deleted, or in another network namespace".to_owned(),
+            );
+            self.gone = true;
+            self.admin_up = None;
+            self.carrier = None;
+            self.admin_changed = Some(now);
+            return true;
+        }
+        if std::mem::take(&mut self.gone) {
+            self.untold.say(now, "is here again".to_owned());
+            self.admin_changed = Some(now);
+        }
+        if self.admin_up.is_some_and(|up| up != message.admin_up) {
+            let said = if message.admin_up { SET_UP } else { SET_DOWN };
+            self.untold.say(now, said.to_owned());
+            self.admin_changed = Some(now);
+        }
+        self.admin_up = Some(message.admin_up);
+        self.carrier = message.carrier.or(self.carrier);
+        self.count(now, message.carrier_up, message.carrier_down);
+        self.untold.size() != before
+    }
+
+    /// Takes counts as they are now. Those of an older message are below what is known.
+    fn count(&mut self, now: Moment, ups: Option<u32>, downs: Option<u32>) {
+        /// More than this cannot have happened since; the kernel's counts have 32 bits.
+        const AHEAD: u32 = u32::MAX / 2;
+        let grown = |known: &mut u32, count: Option<u32>| {
+            let grown = count.map_or(0, |count| count.wrapping_sub(*known));
+            if grown > AHEAD {
+                return 0;
+            }
+            *known = known.wrapping_add(grown);
+            grown
+        };
+        let (ups, downs) = (grown(&mut self.ups, ups), grown(&mut self.downs, downs));
+        if ups > 0 || downs > 0 {
+            self.untold.since.get_or_insert(now);
+            self.untold.ups = self.untold.ups.saturating_add(ups);
+            self.untold.downs = self.untold.downs.saturating_add(downs);
+        }
+    }
+
+    fn wait(&self, now: Moment) -> Option<Duration> {
+        let since = self.untold.since?;
+        let together = TOGETHER.saturating_sub(now.since(since));
+        Some(together.max(self.allowance.wait(now)))
+    }
+
+    fn due(&mut self, now: Moment, index: u32) -> Option<Record> {
+        if self.wait(now)? > Duration::ZERO {
+            return None;
+        }
+        self.allowance.take(now);
+        let untold = std::mem::take(&mut self.untold);
+        Some(self.record(untold, now, index))
+    }
+
+    fn record(&self, untold: Untold, now: Moment, index: u32) -> Record {
+        let Untold {
+            since,
+            ups,
+            downs,
+            mut said,
+        } = untold;
+        let times = |count: u32| match count {
+            1 => String::new(),
+            count => format!(" {count} times"),
+        };
+        let mut carrier = Vec::new();
+        if downs > 0 {
+            carrier.push(format!("went{}", times(downs)));
+        }
+        if ups > 0 {
+            carrier.push(format!("came{}", times(ups)));
+        }
+        if !carrier.is_empty() {
+            let is = match self.carrier {
+                Some(true) => "is there",
+                Some(false) => "is not there",
+                None => "cannot be told",
+            };
+            let carrier = carrier.join(" and ");
+            said.push(format!(
+                "the carrier {carrier}, and {is} now; it went {} and came {} times in all",
+                self.downs, self.ups
+            ));
+        }
+        Record {
+            at_unix_ms: since.unwrap_or(now).unix_ms,
+            kind: if ups + downs > 0 { CARRIER } else { INTERFACE }.to_owned(),
+            component: Some(self.bdf.clone()),
+            summary: format!("{}: {}", self.name, said.join("; ")),
+            details: self.details(ups, downs, index),
+        }
+    }
+
+    fn details(&self, ups: u32, downs: u32, index: u32) -> Value {
+        json!({
+            "interface": self.name,
+            "index": index,
+            "admin_up": self.admin_up,
+            "carrier": self.carrier,
+            "ups": ups,
+            "downs": downs,
+            "carrier_up_count": self.ups,
+            "carrier_down_count": self.downs,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NIC: &str = "0000:41:00.0";
+
+    fn at(ms: u64) -> Moment {
+        Moment {
+            uptime: Duration::from_millis(1_000_000 + ms),
+            unix_ms: 5000 + ms,
+        }
+    }
+
+    fn port(ups: u64, downs: u64) -> Port {
+        Port {
+            index: Some(7),
+            admin_up: Some(true),
+            carrier: Some(true),
+            carrier_up: Some(ups),
+            carrier_down: Some(downs),
+            ..Port::default()
+        }
+    }
+
+    fn owners() -> Vec<Owner> {
+        vec![Owner {
+            bdf: NIC.to_owned(),
+            interface: Some("eth0".to_owned()),
+            port: Some(port(1, 0)),
+        }]
+    }
+
+    fn said(ups: u32, downs: u32) -> LinkMessage {
+        LinkMessage {
+            index: 7,
+            gone: false,
+            name: Some("eth0".to_owned()),
+            admin_up: true,
+            carrier: Some(ups > downs),
+            carrier_up: Some(ups),
+            carrier_down: Some(downs),
+            function: None,
+        }
+    }
+
+    fn hear(book: &mut Book, ms: u64, message: LinkMessage) -> Vec<String> {
+        book.hear(at(ms), Heard::Links(vec![message]), &owners())
+    }
+
+    /// The changes that some records tell, summed.
+    fn told(records: &[Record]) -> (u64, u64) {
+        let sum = |key: &str| {
+            let counts = records
+                .iter()
+                .filter_map(|record| record.details[key].as_u64());
+            counts.sum()
+        };
+        (sum("ups"), sum("downs"))
+    }
+
+    #[test]
+    fn a_carrier_that_goes_is_told_soon_with_what_the_kernel_counted() {
+        let mut book = Book::default();
+        assert_eq!(hear(&mut book, 0, said(1, 1)), [NIC]);
+        assert!(book.next_due(at(0)).unwrap() < Duration::from_millis(100));
+        assert!(book.due(at(10)).is_empty());
+        let records = book.due(at(50));
+        assert_eq!(told(&records), (0, 1));
+        assert_eq!(records[0].kind, "carrier");
+        assert_eq!(records[0].component.as_deref(), Some(NIC));
+        assert_eq!(records[0].at_unix_ms, 5000);
+        assert_eq!(
+            records[0].summary,
+            "eth0: the carrier went, and is not there now; it went 1 and came 1 times in all"
+        );
+        assert_eq!(book.next_due(at(60)), None);
+    }
+
+    #[test]
+    fn what_was_not_heard_is_told_after_the_next_look_and_what_was_is_not_told_twice() {
+        let mut book = Book::default();
+        hear(&mut book, 0, said(1, 1));
+        assert_eq!(told(&book.due(at(50))), (0, 1));
+        book.hear(at(100), Heard::Lost, &owners());
+        let lost = book.due(at(100));
+        assert_eq!(lost[0].kind, "link_messages_lost");
+        assert_eq!(lost[0].component, None);
+        book.look(at(200), NIC, &port(5, 5));
+        assert_eq!(told(&book.due(at(250))), (4, 4));
+        // One that waited in the socket all the time.
+        assert!(hear(&mut book, 300, said(3, 3)).is_empty());
+        assert!(book.due(at(400)).is_empty());
+        hear(&mut book, 500, said(6, 5));
+        assert_eq!(told(&book.due(at(600))), (1, 0));
+    }
+
+    #[test]
+    fn a_storm_is_counted_whole_and_told_in_few_records() {
+        let mut book = Book::default();
+        let mut records = Vec::new();
+        for count in 1..=10_000 {
+            let ms = u64::from(count) * 2;
+            hear(&mut book, ms, said(count, count));
+            records.extend(book.due(at(ms)));
+        }
+        records.extend(book.due(at(30_000)));
+        assert_eq!(told(&records), (9_999, 10_000));
+        assert!(records.len() <= 1010, "{}", records.len());
+    }
+
+    #[test]
+    fn a_night_of_flaps_is_told_in_a_bounded_number_of_records() {
+        let mut book = Book::default();
+        let mut records = 0;
+        for count in 1..=30_000 {
+            let ms = u64::from(count) * 1000;
+            hear(&mut book, ms, said(count, count));
+            records += book.due(at(ms + 60)).len();
+        }
+        assert!((5000..6000).contains(&records), "{records}");
+    }
+
+    #[test]
+    fn who_set_it_down_is_told_and_remembered_for_the_next_look() {
+        let mut book = Book::default();
+        hear(&mut book, 0, said(1, 0));
+        assert_eq!(book.heard(at(0), NIC), None);
+        let mut down = said(1, 1);
+        down.admin_up = false;
+        hear(&mut book, 1000, down);
+        hear(&mut book, 1010, said(2, 1));
+        let records = book.due(at(1100));
+        assert!(
+            records[0]
+                .summary
+                .starts_with("eth0: was set down; was set up; the carrier went"),
+            "{}",
+            records[0].summary
+        );
+        let heard = book.heard(at(3010), NIC).unwrap();
+        assert_eq!(heard.admin_changed_ms_ago, 2000);
+    }
+
+    #[test]
+    fn an_interface_that_is_renamed_is_the_same_and_one_that_has_its_former_name_is_another() {
+        let mut book = Book::default();
+        hear(&mut book, 0, said(1, 0));
+        let mut renamed = said(1, 0);
+        renamed.name = Some("ens1".to_owned());
+        assert_eq!(hear(&mut book, 10, renamed), [NIC]);
+        let mut other = said(9, 9);
+        other.index = 8;
+        assert!(hear(&mut book, 20, other).is_empty());
+        let records = book.due(at(100));
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].kind, "interface");
+        assert_eq!(records[0].summary, "ens1: is called ens1 now");
+    }
+
+    #[test]
+    fn one_that_leaves_and_returns_is_told_so_and_its_counts_begin_anew() {
+        let mut book = Book::default();
+        hear(&mut book, 0, said(1, 0));
+        let mut gone = said(1, 0);
+        gone.gone = true;
+        assert_eq!(hear(&mut book, 10, gone), [NIC]);
+        assert!(book.due(at(60))[0].summary.contains("is gone"));
+        assert!(book.interfaces.is_empty());
+        let mut back = said(40, 41);
+        back.index = 12;
+        let mut owners = owners();
+        owners[0].interface = None;
+        let concerned = book.hear(at(5000), Heard::Links(vec![back]), &owners);
+        assert_eq!(concerned, [NIC]);
+        let records = book.due(at(5060));
+        assert_eq!(records[0].summary, "eth0: is here again");
+        assert_eq!(told(&records), (0, 0));
+    }
+
+    #[test]
+    fn what_is_no_components_is_not_kept() {
+        let mut book = Book::default();
+        for index in 100..10_000 {
+            let mut other = said(1, 1);
+            (other.index, other.name) = (index, Some(format!("veth{index}")));
+            assert!(hear(&mut book, 0, other).is_empty());
+        }
+        assert!(book.interfaces.is_empty() && book.due(at(100)).is_empty());
+    }
+}
