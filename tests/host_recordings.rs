@@ -140,7 +140,9 @@ fn a_nic_and_its_interface_look_as_a_kernels() {
     let root = scratch();
     let _host = small_host(root.path(), 0, 1);
     let nic = root.path().join("sys/bus/pci/devices/0000:41:00.0");
-    hold(&nic, "", "nic");
+    hold(&nic, "infiniband", "nic");
+    // Of the kernels that were recorded each had the RDMA device that software makes.
+    hold(&nic.join("infiniband/mlx5_0"), "", "rdma");
 }
 
 #[test]

@@ -90,6 +90,7 @@ pub fn shape(name: &str, text: &str) -> Vec<Vec<&'static str>> {
             | "max_link_speed"
             | "current_link_speed"
             | "reset_method"
+            | "rate"
     ) {
         shapes.truncate(0);
     }

@@ -32,6 +32,7 @@ pub(crate) fn lay_ground(files: &Files) -> Result<(), HostError> {
         "sys/bus/pci/devices",
         "sys/bus/pci/slots",
         "sys/class/net",
+        "sys/class/infiniband",
         SOCKETS,
         "run/auk/lease",
     ] {

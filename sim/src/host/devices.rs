@@ -69,6 +69,13 @@ impl Devices {
             self.updater
                 .change(|tree| tree.nics.get_mut(index).is_some_and(change))
         };
+        let nic = |done: &dyn Fn(&mut Nic)| {
+            change(&mut |nic| {
+                done(nic);
+                true
+            });
+            Ok(())
+        };
         match verb {
             Verb::LinkWidth { lanes } => {
                 let most = nic::SLOT.width;
@@ -76,11 +83,7 @@ impl Devices {
                     let reason = format!("lanes are 1, 2, 4, 8 or {most}, not {lanes}");
                     return Err(out_of_range(verb, reason));
                 }
-                change(&mut |nic| {
-                    nic.set_width(lanes);
-                    true
-                });
-                Ok(())
+                nic(&|nic| nic.set_width(lanes))
             }
             Verb::CarrierFlap { count, down_ms } => {
                 if !(1..=1000).contains(&count) {
@@ -101,6 +104,17 @@ impl Devices {
                     Err(out_of_range(verb, reason))
                 }
             }
+            Verb::PortSpeed { mbit } => {
+                if !(10..=10_000_000).contains(&mbit) {
+                    let reason = format!("mbit is 10 to 10000000, not {mbit}");
+                    return Err(out_of_range(verb, reason));
+                }
+                nic(&|nic| nic.set_speed(mbit))
+            }
+            Verb::PortErrors { count } => nic(&|nic| nic.damage(count)),
+            Verb::PortDrops { count } => nic(&|nic| nic.drop_packets(count)),
+            Verb::RdmaPort { up } => nic(&|nic| nic.set_rdma(up)),
+            Verb::DriverReload => nic(&|nic| nic.reload()),
             Verb::EccCe { .. } | Verb::EccUe | Verb::FirmwareHang => Err(InjectError::WrongKind {
                 verb: verb.name(),
                 expected: "chips",
@@ -128,7 +142,12 @@ fn inject_chip(slot: &SimulatedChip, verb: Verb) -> Result<(), InjectError> {
             chip.inject_link(link)
                 .map_err(|error| out_of_range(verb, error.to_string()))?;
         }
-        Verb::CarrierFlap { .. } => {
+        Verb::CarrierFlap { .. }
+        | Verb::PortSpeed { .. }
+        | Verb::PortErrors { .. }
+        | Verb::PortDrops { .. }
+        | Verb::RdmaPort { .. }
+        | Verb::DriverReload => {
             return Err(InjectError::WrongKind {
                 verb: verb.name(),
                 expected: "NICs",

@@ -31,6 +31,7 @@ mod files;
 mod function;
 mod nic;
 mod port;
+mod rdma;
 mod updater;
 mod vital_window;
 

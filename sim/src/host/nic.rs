@@ -12,6 +12,7 @@ use super::error::HostError;
 use super::files::{Files, READ_ONLY, READ_WRITE};
 use super::function::{Function, Placement};
 use super::port::Port;
+use super::rdma::Rdma;
 
 /// Speed of the simulated ports in Mb/s.
 const SPEED: u32 = 400_000;
@@ -73,6 +74,13 @@ pub(crate) struct Nic {
     carrier: bool,
     ups: u64,
     downs: u64,
+    /// Mb/s that it negotiates.
+    speed: u32,
+    /// What it counted of the statistics that a fault makes grow, and what the files hold.
+    counted: [(&'static str, u64, u64); 3],
+    rdma: Rdma,
+    /// Whether a fault keeps its RDMA port down.
+    rdma_down: bool,
     /// The texts that follow the carrier, as the files hold them.
     shown: [Attribute; 7],
     /// Changes of the carrier to come, in the order of time.
@@ -101,9 +109,10 @@ impl Nic {
         let bdf = placement.bdf;
         let interface = interface(index);
         let directory = format!("{}/net/{interface}", placement.directory);
+        let rdma = Rdma::create(files, &placement.directory, index, SPEED)?;
         let function = Function::create(files, placement, image.bytes(), vec![bar])?;
         files.directory(&format!("{directory}/statistics"))?;
-        let shown = carrier_attributes(true, 1, 0);
+        let shown = carrier_attributes(true, 1, 0, SPEED);
         let fixed = fixed_attributes(&interface, index, address);
         for (name, mode, text) in fixed.iter().chain(&shown) {
             files.create(&format!("{directory}/{name}"), *mode, text.as_bytes())?;
@@ -129,6 +138,10 @@ impl Nic {
             carrier: true,
             ups: 1,
             downs: 0,
+            speed: SPEED,
+            counted: ["rx_errors", "rx_crc_errors", "rx_dropped"].map(|name| (name, 0, 0)),
+            rdma,
+            rdma_down: false,
             shown,
             pending: VecDeque::new(),
         })
@@ -138,6 +151,38 @@ impl Nic {
     pub(crate) fn set_width(&mut self, width: u8) {
         self.image.set_link(LinkState { width, ..SLOT });
         self.width = width;
+    }
+
+    /// Its port negotiates another speed.
+    pub(crate) fn set_speed(&mut self, mbit: u32) {
+        self.speed = mbit;
+    }
+
+    /// So many frames more come in damaged.
+    pub(crate) fn damage(&mut self, count: u32) {
+        let [errors, crc, _] = &mut self.counted;
+        errors.1 += u64::from(count);
+        crc.1 += u64::from(count);
+    }
+
+    /// So many packets more are dropped.
+    pub(crate) fn drop_packets(&mut self, count: u32) {
+        let [.., dropped] = &mut self.counted;
+        dropped.1 += u64::from(count);
+    }
+
+    /// Its RDMA port goes down though the carrier is there, or follows that again.
+    pub(crate) fn set_rdma(&mut self, up: bool) {
+        self.rdma_down = !up;
+    }
+
+    /// Its driver is loaded anew: what it counted begins at zero.
+    pub(crate) fn reload(&mut self) {
+        (self.ups, self.downs) = (u64::from(self.carrier), 0);
+        for (_, count, _) in &mut self.counted {
+            *count = 0;
+        }
+        self.rdma.reload();
     }
 
     /// Has the carrier go and come back `count` times, after all that is pending. `false` when that is more than can wait.
@@ -169,12 +214,23 @@ impl Nic {
                 self.carrier = carrier;
                 self.ups += u64::from(carrier);
                 self.downs += u64::from(!carrier);
+                self.rdma.follow(carrier && !self.rdma_down);
+            }
+        }
+        self.rdma.follow(self.carrier && !self.rdma_down);
+        self.rdma.refresh()?;
+        for (name, count, shown) in &mut self.counted {
+            if count != shown {
+                let path = format!("{}/statistics/{name}", self.directory);
+                let text = format!("{count}\n");
+                self.files.replace(&path, READ_ONLY, text.as_bytes())?;
+                *shown = *count;
             }
         }
         self.function.refresh(self.image.bytes())?;
         let width = self.width;
         self.port.follow(LinkState { width, ..SLOT })?;
-        let fresh = carrier_attributes(self.carrier, self.ups, self.downs);
+        let fresh = carrier_attributes(self.carrier, self.ups, self.downs, self.speed);
         for (shown, now) in self.shown.iter_mut().zip(fresh) {
             if *shown != now {
                 let (name, mode, text) = &now;
@@ -224,9 +280,9 @@ fn fixed_attributes(interface: &str, index: usize, address: [u8; 6]) -> Vec<Attr
 
 /// What follows the carrier. Without one the kernel knows neither speed nor duplex. What comes last is what others
 /// look at first, so that they find the counts up to date.
-fn carrier_attributes(carrier: bool, ups: u64, downs: u64) -> [Attribute; 7] {
+fn carrier_attributes(carrier: bool, ups: u64, downs: u64, speed: u32) -> [Attribute; 7] {
     let (operstate, speed, duplex) = if carrier {
-        ("up", SPEED.to_string(), "full")
+        ("up", speed.to_string(), "full")
     } else {
         ("down", "-1".to_owned(), "unknown")
     };

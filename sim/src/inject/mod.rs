@@ -57,6 +57,31 @@ pub enum Verb {
         #[serde(default = "half_a_second")]
         down_ms: u64,
     },
+    /// A NIC's port negotiates another speed.
+    PortSpeed {
+        /// Mb/s; 400000 heals it.
+        mbit: u32,
+    },
+    /// Frames come in damaged at a NIC.
+    PortErrors {
+        /// How many.
+        #[serde(default = "one")]
+        count: u32,
+    },
+    /// A NIC drops packets.
+    PortDrops {
+        /// How many.
+        #[serde(default = "one")]
+        count: u32,
+    },
+    /// A NIC's RDMA port goes down though the carrier is there.
+    RdmaPort {
+        /// Whether it follows the carrier again instead.
+        #[serde(default)]
+        up: bool,
+    },
+    /// A NIC's driver is loaded anew: what it counted begins at zero.
+    DriverReload,
 }
 
 const fn one() -> u32 {
@@ -75,6 +100,11 @@ impl Verb {
         "firmware-hang",
         "link-width",
         "carrier-flap",
+        "port-speed",
+        "port-errors",
+        "port-drops",
+        "rdma-port",
+        "driver-reload",
     ];
 
     /// The verbs that have parameters, with their names.
@@ -82,6 +112,10 @@ impl Verb {
         ("ecc-ce", &["count"]),
         ("link-width", &["lanes"]),
         ("carrier-flap", &["count", "down_ms"]),
+        ("port-speed", &["mbit"]),
+        ("port-errors", &["count"]),
+        ("port-drops", &["count"]),
+        ("rdma-port", &["up"]),
     ];
 
     /// The verb as it is written.
@@ -93,6 +127,11 @@ impl Verb {
             Self::FirmwareHang => "firmware-hang",
             Self::LinkWidth { .. } => "link-width",
             Self::CarrierFlap { .. } => "carrier-flap",
+            Self::PortSpeed { .. } => "port-speed",
+            Self::PortErrors { .. } => "port-errors",
+            Self::PortDrops { .. } => "port-drops",
+            Self::RdmaPort { .. } => "rdma-port",
+            Self::DriverReload => "driver-reload",
         }
     }
 }

@@ -134,6 +134,11 @@ mod tests {
                 count: 2,
                 down_ms: 50,
             },
+            Verb::PortSpeed { mbit: 100_000 },
+            Verb::PortErrors { count: 9 },
+            Verb::PortDrops { count: 9 },
+            Verb::RdmaPort { up: true },
+            Verb::DriverReload,
         ] {
             assert!(Verb::NAMES.contains(&verb.name()));
             let injection = Injection {

@@ -16,7 +16,9 @@ Examples:
   auk sim inject ecc-ue 0000:01:00.0 --root /tmp/host
   auk sim inject firmware-hang 0000:02:00.0 --root /tmp/host
   auk sim inject link-width 0000:01:00.0 --lanes 4 --root /tmp/host
-  auk sim inject carrier-flap eth0 --count 3 --down-ms 200 --root /tmp/host";
+  auk sim inject carrier-flap eth0 --count 3 --down-ms 200 --root /tmp/host
+  auk sim inject port-errors eth0 --count 500 --root /tmp/host
+  auk sim inject rdma-port eth0 --root /tmp/host";
 
 /// Longest wait for the simulated host to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -77,6 +79,48 @@ enum Fault {
         #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
         down_ms: u64,
     },
+    /// A NIC's port negotiates another speed
+    PortSpeed {
+        /// Address or interface of the NIC
+        #[arg(value_name = "BDF|INTERFACE")]
+        target: String,
+        /// Mb/s; 400000 heals it
+        #[arg(long, value_name = "MBIT")]
+        mbit: u32,
+    },
+    /// Frames come in damaged at a NIC
+    PortErrors {
+        /// Address or interface of the NIC
+        #[arg(value_name = "BDF|INTERFACE")]
+        target: String,
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+    },
+    /// A NIC drops packets
+    PortDrops {
+        /// Address or interface of the NIC
+        #[arg(value_name = "BDF|INTERFACE")]
+        target: String,
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+    },
+    /// A NIC's RDMA port goes down though the carrier is there
+    RdmaPort {
+        /// Address or interface of the NIC
+        #[arg(value_name = "BDF|INTERFACE")]
+        target: String,
+        /// It follows the carrier again instead
+        #[arg(long)]
+        up: bool,
+    },
+    /// A NIC's driver is loaded anew: what it counted begins at zero
+    DriverReload {
+        /// Address or interface of the NIC
+        #[arg(value_name = "BDF|INTERFACE")]
+        target: String,
+    },
 }
 
 impl Fault {
@@ -97,6 +141,11 @@ impl Fault {
                     down_ms: *down_ms,
                 },
             ),
+            Self::PortSpeed { target, mbit } => (target, Verb::PortSpeed { mbit: *mbit }),
+            Self::PortErrors { target, count } => (target, Verb::PortErrors { count: *count }),
+            Self::PortDrops { target, count } => (target, Verb::PortDrops { count: *count }),
+            Self::RdmaPort { target, up } => (target, Verb::RdmaPort { up: *up }),
+            Self::DriverReload { target } => (target, Verb::DriverReload),
         };
         Injection {
             target: target.clone(),
