@@ -49,6 +49,16 @@ const FILES: &[(&str, &str, &str)] = &[
     (NIC, "net/eth0/address", "02:a1:00:00:00:00\n"),
     (NIC, "net/eth0/statistics/rx_errors", "0\n"),
     (NIC, "net/eth0/statistics/rx_crc_errors", "0\n"),
+    (NIC, "net/eth0/statistics/rx_packets", "0\n"),
+    (NIC, "net/eth0/statistics/rx_dropped", "0\n"),
+    (NIC, "net/eth0/duplex", "full\n"),
+    (NIC, "net/eth0/ifindex", "2\n"),
+    (NIC, "infiniband/mlx5_0/ports/1/state", "4: ACTIVE\n"),
+    (NIC, "infiniband/mlx5_0/ports/1/phys_state", "5: LinkUp\n"),
+    (NIC, "infiniband/mlx5_0/ports/1/rate", "400 Gb/sec (4X NDR)\n"),
+    (NIC, "infiniband/mlx5_0/ports/1/link_layer", "Ethernet\n"),
+    (NIC, "infiniband/mlx5_0/ports/1/gids/0", "fe80::\n"),
+    (NIC, "infiniband/mlx5_0/ports/1/counters/symbol_error", "0\n"),
     (
         "proc",
         "locks",
@@ -159,7 +169,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut engine = Engine::new(Settings::default());
     for found in listed {
         let mut target = Target::new(root, found);
-        for class in [Class::Slow, Class::Fast, Class::Slow] {
+        for class in [Class::Rare, Class::Fast, Class::Slow, Class::Rare] {
             engine.observe(target.look(class));
         }
     }

@@ -174,6 +174,45 @@ pub struct Port {
     pub drops: PortDrops,
 }
 
+/// What the driver of a network interface says when asked, ethtool(8).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ethtool {
+    /// The driver, as it calls itself.
+    pub driver: String,
+    /// Its version; of a driver that comes with the kernel that of the kernel.
+    pub driver_version: String,
+    /// The firmware's version, as the driver writes it.
+    pub firmware: String,
+    /// Lanes of the port's link; `None` without a carrier, or where the driver does not say.
+    pub lanes: Option<u32>,
+    /// Forward error correction; `None` for a port that has none.
+    pub fec: Option<Fec>,
+    /// Pause frames; `None` where the driver does not count them.
+    pub pause: Option<PauseFrames>,
+    /// Those of its own counters that are judged, by pattern of their names.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Forward error correction of a port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fec {
+    /// What is in use: `off`, `rs`, `baser` or `llrs`, as ethtool(8) writes it; `None` without a carrier.
+    pub active: Option<String>,
+    /// Blocks that were corrected.
+    pub corrected: Option<u64>,
+    /// Blocks that could not be.
+    pub uncorrectable: Option<u64>,
+}
+
+/// Pause frames of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseFrames {
+    /// That the other end sent to stop this one.
+    pub received: Option<u64>,
+    /// That this end sent to stop the other one.
+    pub sent: Option<u64>,
+}
+
 /// What the kernel said of a port between two looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortHeard {
@@ -391,6 +430,9 @@ facts! {
     port: Port(Option<Port>), Slow, "";
     /// The ports of its RDMA devices; none when it has no such device.
     rdma: Rdma(Vec<RdmaPort>), Rare, "infiniband";
+    /// What the interface's driver says; `None` when the interface is not here, or the host is a tree of files, which answers
+    /// nothing.
+    ethtool: Ethtool(Option<Ethtool>), Rare, "";
 }
 
 impl FactKind {
@@ -399,7 +441,7 @@ impl FactKind {
     pub const fn applies_to(self, kind: Kind) -> bool {
         match self {
             Self::Vitals => matches!(kind, Kind::Accelerator),
-            Self::Port | Self::Rdma => matches!(kind, Kind::Nic),
+            Self::Port | Self::Rdma | Self::Ethtool => matches!(kind, Kind::Nic),
             _ => true,
         }
     }
@@ -423,6 +465,8 @@ impl FactKind {
                 format!("the port above /sys/bus/pci/devices/{bdf}")
             }
             (Self::Port, _, Some(interface)) => format!("/sys/class/net/{interface}"),
+            (Self::Ethtool, _, Some(interface)) => format!("ethtool {interface}"),
+            (Self::Ethtool, _, None) => format!("ethtool of /sys/bus/pci/devices/{bdf}/net"),
             (Self::Port, _, None) => format!("/sys/bus/pci/devices/{bdf}/net"),
             _ => format!("/sys/bus/pci/devices/{bdf}/{file}"),
         }

@@ -33,6 +33,8 @@ pub enum Proof {
     Recordings,
     /// A test in `tests/vm/guest/tests/agent.rs`, by its name.
     KernelTest(&'static str),
+    /// A test in `health/tests/ethtool.rs`, by its name: of the kernel that it runs on.
+    HostTest(&'static str),
     /// Nothing does.
     Nothing,
 }
@@ -45,6 +47,10 @@ impl Source {
             // Recordings have config space as everybody sees it: its first 64 bytes.
             Self::Fact(FactKind::Vitals) | Self::Serial => {
                 Proof::KernelTest("it_calls_a_chip_healthy")
+            }
+            // No file has it.
+            Self::Fact(FactKind::Ethtool) => {
+                Proof::HostTest("the_driver_of_an_interface_of_this_machine_answers")
             }
             Self::Fact(_) => Proof::Recordings,
             Self::Lease => Proof::KernelTest("it_sees_a_memory_error_while_a_job_has_the_chip"),

@@ -249,3 +249,18 @@ fn what_befell_a_port_in_another_namespace_is_no_flap_after_its_return() {
     bench.looks(30);
     assert_eq!(bench.verdict("carrier_flaps").state, HealthState::Healthy);
 }
+
+#[test]
+fn a_storm_of_damaged_frames_is_unhealthy_and_a_burst_of_as_many_is_not() {
+    let mut bench = running();
+    bench.port().errors.rx_crc = Some(100_000);
+    bench.looks(600);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    for second in 0..400 {
+        bench.port().errors.rx_crc = Some(100_000 + second * 20);
+        bench.look();
+    }
+    let verdict = bench.verdict("port_errors");
+    assert_eq!(verdict.state, HealthState::Unhealthy);
+    assert_eq!(verdict.action, Action::Drain);
+}

@@ -30,6 +30,12 @@ pub const ALL: &[Scenario] = &[
     ("must-1000-correctable-errors-in-an-hour", many_correctable),
     ("must-10-carrier-flaps-in-an-hour", many_flaps),
     ("must-carrier-gone", carrier_gone),
+    ("must-carrier-gone-after-rename", carrier_gone_after_rename),
+    ("must-20-carrier-flaps-in-a-minute", flapping),
+    ("must-storm-of-damaged-frames", damaged_frames),
+    ("must-rdma-port-down", rdma_down),
+    ("must-rdma-port-of-infiniband-down", infiniband_down),
+    ("must-nic-removed", nic_removed),
     ("must-self-test-failed", self_test),
     ("must-root-port-dead", root_port),
     ("must-repeat-offender", repeat_offender),
@@ -251,4 +257,62 @@ fn while_away(file: &Path) {
     stage.restart(Duration::from_secs(3600));
     stage.looks(11);
     drop(device);
+}
+
+fn carrier_gone_after_rename(file: &Path) {
+    let what = "an interface gets another name, and loses its carrier for good";
+    let mut stage = nic(file, what, "carrier");
+    stage.rename("ens1np0");
+    stage.looks(5);
+    let (count, down_ms) = (1, 600_000);
+    stage.inject(NIC, Verb::CarrierFlap { count, down_ms });
+    stage.looks(41);
+}
+
+fn flapping(file: &Path) {
+    let what = "the carrier goes 20 times in a minute, each time for a moment";
+    let mut stage = nic(file, what, "carrier_flaps");
+    for _ in 0..20 {
+        let (count, down_ms) = (1, 1);
+        stage.inject(NIC, Verb::CarrierFlap { count, down_ms });
+        stage.looks(3);
+    }
+    stage.looks(11);
+}
+
+fn damaged_frames(file: &Path) {
+    let what = "3,000 frames a minute come in damaged";
+    let mut stage = nic(file, what, "port_errors");
+    for _ in 0..10 {
+        stage.inject(NIC, Verb::PortErrors { count: 3000 });
+        stage.minutes(1);
+    }
+}
+
+fn rdma_down(file: &Path) {
+    let what = "an RDMA port goes down while its interface has a carrier";
+    let mut stage = nic(file, what, "rdma_port");
+    stage.inject(NIC, Verb::RdmaPort { up: false });
+    stage.minutes(3);
+}
+
+fn infiniband_down(file: &Path) {
+    let what = "the port of an InfiniBand card loses its link; its interface was never set up";
+    let mut stage = Stage::new(file, told(what, NIC, "drain", "rdma_port"), NIC_ALONE);
+    stage.write(NIC, "infiniband/mlx5_0/ports/1/link_layer", "InfiniBand");
+    for (name, value) in [("flags", "0x1002"), ("carrier", "0"), ("operstate", "down")] {
+        stage.write(NIC, &format!("net/eth0/{name}"), value);
+    }
+    stage.looks(31);
+    stage.write(NIC, "infiniband/mlx5_0/ports/1/state", "1: DOWN");
+    stage.write(NIC, "infiniband/mlx5_0/ports/1/phys_state", "2: Polling");
+    stage.minutes(3);
+}
+
+fn nic_removed(file: &Path) {
+    let told = told("a NIC is pulled", NIC, "reboot", "presence");
+    let mut stage = Stage::new(file, told, NIC_ALONE);
+    stage.looks(11);
+    stage.unplug(NIC);
+    stage.looks(20);
 }

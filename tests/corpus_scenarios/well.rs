@@ -34,6 +34,17 @@ pub const ALL: &[Scenario] = &[
     ("not-aer-owned-by-firmware", aer_of_firmware),
     ("not-config-space-forbidden", config_forbidden),
     ("not-nic-in-another-namespace", other_namespace),
+    ("not-nic-back-from-another-namespace", back_from_namespace),
+    ("not-nic-driver-reloaded", driver_reloaded),
+    ("not-nic-renamed", renamed),
+    ("not-nic-errors-of-a-lifetime", nic_lifetime),
+    ("not-nic-errors-at-boot", nic_errors_at_boot),
+    ("not-nic-a-burst-of-drops", burst_of_drops),
+    ("not-nic-slower-than-it-was", slower),
+    ("not-nic-wall-clock-set", nic_wall_clock),
+    ("not-rdma-port-never-active", rdma_never_active),
+    ("not-rdma-port-follows-its-interface", rdma_follows),
+    ("not-rdma-port-down-for-a-moment", rdma_moment),
 ];
 
 fn told(what: &str, bdf: &str, end: Value) -> Value {
@@ -295,4 +306,134 @@ fn other_namespace(file: &Path) {
     stage.looks(11);
     stage.remove(NIC, "net/eth0");
     stage.looks(30);
+}
+
+fn back_from_namespace(file: &Path) {
+    let mut stage = nic(
+        file,
+        "the interface is in a container for a while, where its carrier goes 40 times",
+    );
+    stage.looks(11);
+    stage.remove(NIC, "net/eth0");
+    stage.looks(60);
+    stage.heal();
+    stage.write(NIC, "net/eth0/carrier_down_count", "40");
+    stage.write(NIC, "net/eth0/carrier_up_count", "41");
+    stage.looks(60);
+}
+
+fn driver_reloaded(file: &Path) {
+    let mut stage = nic(
+        file,
+        "a NIC's driver is loaded anew, and counts from zero again",
+    );
+    stage.inject(NIC, Verb::PortErrors { count: 900_000 });
+    stage.inject(NIC, Verb::PortDrops { count: 900_000 });
+    stage.looks(31);
+    stage.inject(NIC, Verb::DriverReload);
+    stage.looks(31);
+    stage.minutes(12);
+}
+
+fn renamed(file: &Path) {
+    let mut stage = nic(file, "an interface gets another name");
+    stage.looks(31);
+    stage.rename("ens1np0");
+    stage.looks(31);
+}
+
+fn nic_lifetime(file: &Path) {
+    let mut stage = nic(
+        file,
+        "a NIC has counted millions of errors and flaps before the agent comes",
+    );
+    stage.inject(NIC, Verb::PortErrors { count: 9_000_000 });
+    stage.inject(NIC, Verb::PortDrops { count: 9_000_000 });
+    stage.write(NIC, "net/eth0/carrier_down_count", "5000");
+    stage.write(
+        NIC,
+        "infiniband/mlx5_0/ports/1/hw_counters/link_downed",
+        "5000",
+    );
+    stage.looks(31);
+    stage.minutes(12);
+}
+
+fn nic_errors_at_boot(file: &Path) {
+    let what = "flaps and damaged frames in the first minutes of a host, and none after";
+    let props = Props {
+        booted_ago: Some(20 * SECOND),
+        ..NIC_ALONE
+    };
+    let mut stage = Stage::new(file, told(what, NIC, well()), props);
+    stage.looks(5);
+    for _ in 0..4 {
+        stage.inject(NIC, Verb::PortErrors { count: 5000 });
+        let (count, down_ms) = (3, 1);
+        stage.inject(NIC, Verb::CarrierFlap { count, down_ms });
+        stage.looks(30);
+    }
+    stage.minutes(15);
+}
+
+fn burst_of_drops(file: &Path) {
+    let mut stage = nic(file, "a full queue drops half a million packets at once");
+    stage.looks(11);
+    stage.inject(NIC, Verb::PortDrops { count: 500_000 });
+    stage.minutes(12);
+}
+
+fn slower(file: &Path) {
+    let what = "a port comes back at a quarter of its speed: degraded, and not more";
+    let ends = end("degraded", "yes", "watch", Some("port_speed"));
+    let mut stage = Stage::new(file, told(what, NIC, ends), NIC_ALONE);
+    stage.looks(11);
+    stage.inject(NIC, Verb::PortSpeed { mbit: 100_000 });
+    stage.minutes(12);
+}
+
+fn nic_wall_clock(file: &Path) {
+    let mut stage = nic(file, "the wall clock is set by a day, and back");
+    stage.looks(31);
+    stage.set_wall_clock(86_400_000);
+    stage.looks(31);
+    stage.set_wall_clock(-2 * 86_400_000);
+    stage.looks(31);
+}
+
+fn rdma_never_active(file: &Path) {
+    let mut stage = nic(file, "an RDMA port was never active");
+    stage.inject(NIC, Verb::RdmaPort { up: false });
+    stage.looks(61);
+    stage.minutes(12);
+}
+
+fn rdma_follows(file: &Path) {
+    let mut stage = nic(
+        file,
+        "a person sets the interface down, and its RDMA port goes down with it",
+    );
+    stage.looks(31);
+    for (name, value) in [
+        ("flags", "0x1002"),
+        ("carrier", "0"),
+        ("operstate", "down"),
+        ("speed", "-1"),
+        ("carrier_down_count", "1"),
+    ] {
+        stage.write(NIC, &format!("net/eth0/{name}"), value);
+    }
+    stage.write(NIC, "infiniband/mlx5_0/ports/1/state", "1: DOWN");
+    stage.write(NIC, "infiniband/mlx5_0/ports/1/phys_state", "3: Disabled");
+    stage.looks(61);
+    stage.minutes(5);
+}
+
+fn rdma_moment(file: &Path) {
+    let mut stage = nic(file, "an RDMA port goes down and is back at the next look");
+    stage.looks(31);
+    stage.inject(NIC, Verb::RdmaPort { up: false });
+    stage.looks(10);
+    stage.inject(NIC, Verb::RdmaPort { up: true });
+    stage.looks(40);
 }

@@ -218,12 +218,26 @@ impl Stage {
         self.pass(away);
         let start = Start::of(&self.engine, &self.settings, self.now);
         self.recorder.put(&Entry::Start(Box::new(start)));
-        // A new process has nothing open.
+        self.find_anew();
+    }
+
+    /// Nothing is held open any more, and each is known by what the list says of it now.
+    fn find_anew(&mut self) {
         for found in discover(&self.root).unwrap() {
             let bdf = found.bdf.clone();
             let known = self.targets.iter_mut().find(|(known, _)| *known == bdf);
             known.unwrap().1 = Target::new(&self.root, found);
         }
+    }
+
+    /// The NIC's interface has another name from now on.
+    pub fn rename(&mut self, to: &'static str) {
+        let class = Path::new("sys/class/net/eth0").to_owned();
+        self.edits.set(class, Edit::Renamed(to));
+        let directory = self.function(NIC).join("net/eth0");
+        self.edits.set(directory, Edit::Renamed(to));
+        self.edits.copy(self.host.root(), &self.root);
+        self.find_anew();
     }
 
     pub fn inject(&self, target: &str, verb: Verb) {

@@ -18,11 +18,12 @@ use auk_asic::vitals::{BODY, DVSEC_ID, VitalSigns};
 use zerocopy::FromBytes;
 
 /// What an agent reads, below the root.
-const SEEN: [&str; 4] = [
+const SEEN: [&str; 5] = [
     "sys/devices",
     "sys/bus/pci/devices",
     "sys/bus/pci/slots",
     "sys/class/net",
+    "sys/class/infiniband",
 ];
 /// The second chip's port, and the one that it shares with the first.
 const PORTS: [&str; 2] = ["0000:00:01.1/0000:02:00.0", "0000:00:01.0/0000:02:00.0"];
@@ -35,6 +36,8 @@ pub enum Edit {
     Text(String),
     Bytes(Change),
     Gone,
+    /// It has another name in its directory.
+    Renamed(&'static str),
 }
 
 /// All changes, by path below the root.
@@ -94,11 +97,18 @@ impl Edits {
                     change(&mut bytes);
                     fs::write(path, bytes).unwrap();
                 }
-                Edit::Gone => match fs::symlink_metadata(&path) {
-                    Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path).unwrap(),
-                    Ok(_) => fs::remove_file(path).unwrap(),
-                    Err(_) => {}
-                },
+                Edit::Gone => remove(&path),
+                Edit::Renamed(name) => {
+                    let renamed = path.with_file_name(name);
+                    remove(&renamed);
+                    match fs::read_link(&path) {
+                        Ok(target) => {
+                            fs::remove_file(&path).unwrap();
+                            symlink(target.with_file_name(name), renamed).unwrap();
+                        }
+                        Err(_) => fs::rename(path, renamed).unwrap(),
+                    }
+                }
             }
         }
     }
@@ -136,6 +146,14 @@ impl Edits {
             true => path.to_string_lossy().replace(PORTS[0], PORTS[1]).into(),
             false => path.to_owned(),
         }
+    }
+}
+
+fn remove(path: &Path) {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path).unwrap(),
+        Ok(_) => fs::remove_file(path).unwrap(),
+        Err(_) => {}
     }
 }
 

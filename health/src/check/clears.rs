@@ -16,9 +16,8 @@ pub fn clears(check: &str) -> &'static str {
         "heartbeat" => "it beats for 3 s",
         "self_test" => "a self-test passes",
         "repeat_offender" => "`auk clear`, by somebody who has looked at it; nothing else",
-        "identity" | "driver" | "iommu_group" | "numa_node" | "firmware_version" => {
-            "it is as the manifest says, or the manifest says otherwise"
-        }
+        "identity" | "driver" | "iommu_group" | "numa_node" | "firmware_version"
+        | "nic_version" => "it is as the manifest says, or the manifest says otherwise",
         "carrier" => "the carrier is back",
         "rdma_port" => "the port is active, at its rate and with its addresses",
         _ => "nothing bad is seen for the clean time (10 min by default), or `auk clear`",

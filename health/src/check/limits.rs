@@ -3,7 +3,8 @@
 use super::over_time::Samples;
 use super::{
     aer_correctable, carrier, carrier_flaps, ecc_ce, firmware_state, heartbeat, page_retirement,
-    port_drops, port_errors, power_state, presence, rdma_errors, rdma_port, temperature,
+    port_counters, port_drops, port_errors, port_fec, port_pause, power_state, presence,
+    rdma_errors, rdma_port, temperature,
 };
 use crate::config::Section;
 
@@ -21,8 +22,12 @@ pub struct Limits {
     pub(super) driver: Samples,
     pub(super) page_retirement: page_retirement::Limits,
     pub(super) pcie_replays: aer_correctable::Limits,
+    pub(super) port_counters: port_counters::Limits,
     pub(super) port_drops: port_drops::Limits,
     pub(super) port_errors: port_errors::Limits,
+    pub(super) port_fec: port_fec::Limits,
+    pub(super) port_lanes: Samples,
+    pub(super) port_pause: port_pause::Limits,
     pub(super) port_speed: Samples,
     pub(super) power_state: power_state::Limits,
     pub(super) presence: presence::Limits,
@@ -47,8 +52,12 @@ impl Limits {
             "driver" => &mut self.driver,
             "page_retirement" => &mut self.page_retirement,
             "pcie_replays" => &mut self.pcie_replays,
+            "port_counters" => &mut self.port_counters,
             "port_drops" => &mut self.port_drops,
             "port_errors" => &mut self.port_errors,
+            "port_fec" => &mut self.port_fec,
+            "port_lanes" => &mut self.port_lanes,
+            "port_pause" => &mut self.port_pause,
             "port_speed" => &mut self.port_speed,
             "power_state" => &mut self.power_state,
             "presence" => &mut self.presence,

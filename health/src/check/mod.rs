@@ -21,12 +21,17 @@ mod iommu_group;
 mod last_fault;
 mod limits;
 mod link;
+mod nic_version;
 mod numa_node;
 pub(crate) mod over_time;
 mod page_retirement;
 mod pcie_replays;
+mod port_counters;
 mod port_drops;
 mod port_errors;
+mod port_fec;
+mod port_lanes;
+mod port_pause;
 mod port_speed;
 mod power_state;
 mod presence;
@@ -50,7 +55,7 @@ pub use finding::Finding;
 pub use limits::Limits;
 
 use crate::config::{Manifest, Wanted};
-use crate::facts::{FactKind, Facts, Identity, Kind, Port, Reading};
+use crate::facts::{Ethtool, FactKind, Facts, Identity, Kind, Port, Reading};
 use crate::operator::{Hold, Mode};
 use crate::proof::Source;
 use crate::time::Moment;
@@ -157,6 +162,16 @@ impl<'a> View<'a> {
             )
         })?;
         Ok((port, FactKind::Port))
+    }
+
+    /// What the interface's driver says, or the finding that there is none to ask.
+    fn ethtool(&self) -> Result<(&'a Ethtool, FactKind), Finding> {
+        let ethtool = known(&self.facts.ethtool)?.as_ref().ok_or_else(|| {
+            Finding::not_applicable(
+                "there is no driver to ask: the interface is not here, or the host is a tree of files",
+            )
+        })?;
+        Ok((ethtool, FactKind::Ethtool))
     }
 
     /// Evidence that was read in this look.
@@ -291,6 +306,11 @@ pub fn for_kind(kind: Kind) -> Vec<Box<dyn Check>> {
             Box::<port_speed::PortSpeed>::default(),
             Box::<port_errors::PortErrorRates>::default(),
             Box::<port_drops::PortDropRates>::default(),
+            Box::<port_counters::PortCounterRates>::default(),
+            Box::<port_pause::PortPause>::default(),
+            Box::<port_fec::PortFec>::default(),
+            Box::<port_lanes::PortLanes>::default(),
+            Box::<nic_version::NicVersion>::default(),
             Box::<rdma_port::RdmaPorts>::default(),
             Box::<rdma_errors::RdmaErrorRates>::default(),
         ]),

@@ -16,14 +16,35 @@ const FILES: [&str; 3] = ["rx_crc_errors", "rx_errors", "tx_errors"];
 
 /// Limits.
 #[derive(Clone, Debug)]
-pub(crate) struct Limits(Limit);
+pub(crate) struct Limits {
+    each_minute: u64,
+    storm: u64,
+    lasting: Duration,
+}
 
 impl Default for Limits {
     fn default() -> Self {
-        Self(Limit {
+        Self {
             each_minute: 10,
+            storm: 1000,
             lasting: Duration::from_secs(300),
-        })
+        }
+    }
+}
+
+impl Limits {
+    fn degraded(&self) -> Limit {
+        Limit {
+            each_minute: self.each_minute,
+            lasting: self.lasting,
+        }
+    }
+
+    fn unhealthy(&self) -> Limit {
+        Limit {
+            each_minute: self.storm,
+            lasting: self.lasting,
+        }
     }
 }
 
@@ -33,13 +54,20 @@ impl Section for Limits {
             "after forward error correction a good port has none for hours, even at full load";
         keys.within(
             "errors_per_minute",
-            &mut self.0.each_minute,
+            &mut self.each_minute,
             1..=1_000_000,
             why,
         );
+        let why = "each is a lost packet, for which RDMA sends everything after it again: no job gets on beside so many";
+        let bounds = 1..=1_000_000_000;
+        keys.within("unhealthy_per_minute", &mut self.storm, bounds, why);
         let why = "a retrain makes a burst";
         let bounds = Duration::ZERO..=Duration::from_secs(3600);
-        keys.within("lasting", &mut self.0.lasting, bounds, why);
+        keys.within("lasting", &mut self.lasting, bounds, why);
+        let names = ["unhealthy_per_minute", "errors_per_minute"];
+        keys.require(self.each_minute < self.storm, &names, || {
+            format!("more than errors_per_minute, which is {}", self.each_minute)
+        });
     }
 }
 
@@ -54,6 +82,10 @@ struct ErrorRate {
     counter: Counter,
     rate: Sustained,
     latch: Latch,
+    #[serde(default)]
+    storm: Sustained,
+    #[serde(default)]
+    storms: Latch,
 }
 
 impl Check for PortErrorRates {
@@ -75,8 +107,11 @@ impl Check for PortErrorRates {
         let (port, source) = view.port()?;
         let counts = [port.errors.rx_crc, port.errors.rx, port.errors.tx];
         let now = view.now.uptime;
-        let most = view.settings.limits.port_errors.0;
+        let limits = &view.settings.limits.port_errors;
+        let (most, storm) = (limits.degraded(), limits.unhealthy());
+        let clear = view.settings.clear_after;
         let mut seen = false;
+        let mut stormy = false;
         let mut deltas = 0;
         let mut evidence = Vec::new();
         for ((rate, count), file) in self.rates.iter_mut().zip(counts).zip(FILES) {
@@ -87,14 +122,23 @@ impl Check for PortErrorRates {
             };
             deltas += 1;
             let (sum, bad) = rate.rate.add(now, delta, most);
-            if rate.latch.update(now, bad, bad, view.settings.clear_after) {
+            let (_, many) = rate.storm.add(now, delta, storm);
+            let storms = rate.storms.update(now, many, many, clear);
+            stormy |= storms;
+            if rate.latch.update(now, bad, bad, clear) || storms {
                 let found = format!("+{sum} in 1 min, total {count}");
-                evidence.push(view.evidence(file, found, most, source));
+                let limit = if storms { storm } else { most };
+                evidence.push(view.evidence(file, found, limit, source));
             }
         }
         if !evidence.is_empty() {
-            let finding = Finding::degraded("the port errs all the time", Action::Watch)
-                .sure(Confidence::Medium);
+            let finding = match stormy {
+                true => {
+                    Finding::unhealthy("the port errs so much that no job gets on", Action::Drain)
+                }
+                false => Finding::degraded("the port errs all the time", Action::Watch)
+                    .sure(Confidence::Medium),
+            };
             return Ok(Finding {
                 evidence,
                 ..finding

@@ -49,6 +49,14 @@ pub struct WantedPort {
     pub mbit: Option<u64>,
     /// Mbit/s of its RDMA ports, at least; there must be one.
     pub rdma_mbit: Option<u64>,
+    /// Lanes of the network port's link, at least.
+    pub lanes: Option<u32>,
+    /// Forward error correction, as ethtool(8) writes it.
+    pub fec: Option<String>,
+    /// With what the firmware's version may begin.
+    pub firmware: Option<Vec<String>>,
+    /// With what the driver's version may begin.
+    pub driver_version: Option<Vec<String>>,
 }
 
 /// An accelerator that should be there.
@@ -135,12 +143,35 @@ impl WantedPort {
         keys.optional("port_mbit", &mut self.mbit, expected, speed, why);
         let why = "Mbit/s of each of its RDMA ports, at least; it must have one";
         keys.optional("rdma_mbit", &mut self.rdma_mbit, expected, speed, why);
+        let why = "lanes of its port's link, at least";
+        let lanes = |lanes: &u32| [1, 2, 4, 8, 16].contains(lanes);
+        let expected = "1, 2, 4, 8 or 16 lanes";
+        keys.optional("port_lanes", &mut self.lanes, expected, lanes, why);
+        let why = "forward error correction of its port: both ends must agree, and what corrects less errs more";
+        let modes = |mode: &String| ["off", "rs", "baser", "llrs"].contains(&mode.as_str());
+        let expected = "off, rs, baser or llrs";
+        keys.optional("fec", &mut self.fec, expected, modes, why);
+        let versions =
+            |list: &Vec<String>| !list.is_empty() && list.iter().all(|version| !version.is_empty());
+        let expected = "a list of versions, such as [\"22.41.1000\"]";
+        let why = "with one of these its firmware's version begins, as ethtool -i shows it";
+        keys.optional("nic_firmware", &mut self.firmware, expected, versions, why);
+        let why = "with one of these its driver's version begins; that of a driver in the kernel is the kernel's";
+        let field = &mut self.driver_version;
+        keys.optional("driver_version", field, expected, versions, why);
     }
 
     fn or(&self, general: &Self) -> Self {
         Self {
             mbit: self.mbit.or(general.mbit),
             rdma_mbit: self.rdma_mbit.or(general.rdma_mbit),
+            lanes: self.lanes.or(general.lanes),
+            fec: self.fec.clone().or_else(|| general.fec.clone()),
+            firmware: self.firmware.clone().or_else(|| general.firmware.clone()),
+            driver_version: self
+                .driver_version
+                .clone()
+                .or_else(|| general.driver_version.clone()),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod directory;
 pub mod discover;
 mod error;
+pub mod ethtool;
 mod kept;
 pub(crate) mod lease;
 pub mod link;

@@ -96,8 +96,19 @@ impl Attribute<'_> {
         Ok(byte)
     }
 
+    pub(crate) fn half(&self) -> Result<u16, NetlinkError> {
+        self.array("2 bytes").map(u16::from_ne_bytes)
+    }
+
     pub(crate) fn number(&self) -> Result<u32, NetlinkError> {
         self.array("4 bytes").map(u32::from_ne_bytes)
+    }
+
+    /// The first of the 64-bit numbers that it holds.
+    pub(crate) fn first_count(&self) -> Result<u64, NetlinkError> {
+        let first = self.value.first_chunk();
+        let first = first.ok_or_else(|| self.wrong("8 bytes or more"))?;
+        Ok(u64::from_ne_bytes(*first))
     }
 
     /// Text that ends at its first NUL.
@@ -108,6 +119,10 @@ impl Attribute<'_> {
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(self.wrong("text")),
         }
+    }
+
+    pub(crate) fn nested(&self) -> impl Iterator<Item = Result<Attribute<'_>, NetlinkError>> {
+        attributes(self.value)
     }
 
     fn array<const LENGTH: usize>(

@@ -10,6 +10,7 @@ use super::attributes::{POWER_STATE, parse_power_state};
 use super::config::ConfigSpace;
 use super::directory::Directory;
 use super::discover::{self, Found};
+use super::ethtool::Asker;
 use super::kept::Kept;
 use super::lease::Locks;
 use super::link_status::LinkStatus;
@@ -61,6 +62,8 @@ pub struct Target {
     list: Option<Directory>,
     directory: Option<Directory>,
     power_state: Kept,
+    /// Asks the interface's driver; none where the host is a tree of files.
+    asker: Option<Asker>,
     config: Option<ConfigSpace>,
     /// Dwords of it that were told already, and those of the last look.
     told: u32,
@@ -93,6 +96,10 @@ impl Target {
             list: None,
             directory: None,
             power_state: Kept::default(),
+            asker: root
+                .canonicalize()
+                .is_ok_and(|root| root == Path::new("/"))
+                .then(Asker::default),
             config: None,
             told: 0,
             dwords: 0,
@@ -149,6 +156,13 @@ impl Target {
             }
         };
         self.power_state = power_state;
+        if class >= Class::Rare && self.found.kind == Kind::Nic {
+            let interface = self.found.interface.as_deref();
+            facts.ethtool = Some(match self.asker.as_mut().zip(interface) {
+                Some((asker, interface)) => asker.ask(interface),
+                None => Ok(None),
+            });
+        }
         if self.found.kind == Kind::Accelerator {
             facts.vitals = Some(match &presence {
                 Ok(Presence::Present) => self.vitals(),

@@ -13,8 +13,8 @@ use std::time::Duration;
 use auk_asic::vitals::{Throttle, Vitals};
 use auk_asic::{SelfTest, State};
 use auk_health::facts::{
-    Aer, Class, FactKind, Facts, Identity, Kind, Link, LinkLayer, LinkRate, Port, PortDrops,
-    PortErrors, PowerState, Presence, RdmaPort, RdmaState,
+    Aer, Class, Ethtool, FactKind, Facts, Fec, Identity, Kind, Link, LinkLayer, LinkRate, Port,
+    PortDrops, PortErrors, PowerState, Presence, RdmaPort, RdmaState,
 };
 use auk_health::operator::{Author, Done, Mode, Order, OrderError};
 use auk_health::probe::ProbeError;
@@ -88,6 +88,7 @@ impl Bench {
         facts.numa_node = Some(Ok(Some(0)));
         facts.port = (kind == Kind::Nic).then(|| Ok(Some(port())));
         facts.rdma = (kind == Kind::Nic).then(|| Ok(vec![rdma_port()]));
+        facts.ethtool = (kind == Kind::Nic).then(|| Ok(Some(ethtool())));
         Self {
             engine: Engine::new(settings),
             now,
@@ -225,6 +226,16 @@ impl Bench {
         port.as_mut().unwrap()
     }
 
+    pub fn ethtool(&mut self) -> &mut Ethtool {
+        let ethtool = self.facts.ethtool.as_mut().unwrap().as_mut().unwrap();
+        ethtool.as_mut().unwrap()
+    }
+
+    /// The driver's own counter of a name.
+    pub fn counter(&mut self, pattern: &str) -> &mut u64 {
+        self.ethtool().counters.get_mut(pattern).unwrap()
+    }
+
     pub fn rdma(&mut self) -> &mut RdmaPort {
         let ports = self.facts.rdma.as_mut().unwrap().as_mut().unwrap();
         &mut ports[0]
@@ -313,6 +324,31 @@ pub fn port() -> Port {
             tx_packets: Some(10_000),
             tx: Some(0),
         },
+    }
+}
+
+pub fn ethtool() -> Ethtool {
+    let counters = [
+        ("rx_crc_errors_phy", 40),
+        ("rx_discards_phy", 5_000_000),
+        ("rx_prio#_pause", 7_000_000_000),
+        ("tx_pause_storm_error_events", 3),
+        ("tx#_recover", 1),
+    ];
+    Ethtool {
+        driver: "mlx5_core".to_owned(),
+        driver_version: "6.12.0".to_owned(),
+        firmware: "22.41.1000 (MT_0000000436)".to_owned(),
+        lanes: Some(4),
+        fec: Some(Fec {
+            active: Some("rs".to_owned()),
+            corrected: Some(1_000_000),
+            uncorrectable: Some(3),
+        }),
+        pause: None,
+        counters: counters
+            .map(|(name, count)| (name.to_owned(), count))
+            .into(),
     }
 }
 
