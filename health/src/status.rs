@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use auk_asic::vitals::Vitals;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Aer, FactKind, Holder, Identity, Kind, Link, Port};
+use crate::facts::{Aer, Ethtool, FactKind, Holder, Identity, Kind, Link, Port, RdmaPort};
 use crate::incident::Incident;
 use crate::operator::{Author, Done, Hold, Switch};
 use crate::store::StoreStatus;
@@ -192,6 +192,12 @@ pub struct ComponentStatus {
     pub aer: Option<Aer>,
     /// Port of the last look that saw it.
     pub port: Option<Port>,
+    /// RDMA ports of the last look that saw them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rdma: Vec<RdmaPort>,
+    /// What the interface's driver said at the last look that asked it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ethtool: Option<Ethtool>,
     /// What each check says.
     pub verdicts: Vec<Verdict>,
 }

@@ -6,7 +6,7 @@ use super::episodes::{Episodes, FLAPPING, REPEAT};
 use super::judged::{Change, Judged};
 use super::orders::Modes;
 use crate::check::{self, Check, Finding, Settings, View};
-use crate::facts::{Aer, FactKind, Facts, Holder, Identity, Kind, Link, Port};
+use crate::facts::{Aer, Ethtool, FactKind, Facts, Holder, Identity, Kind, Link, Port, RdmaPort};
 use crate::operator::{Hold, Mode};
 use crate::probe::target::Sample;
 use crate::status::{ComponentStatus, VitalsStatus};
@@ -49,6 +49,8 @@ pub(super) struct Component {
     link: Option<Link>,
     aer: Option<Aer>,
     port: Option<Port>,
+    rdma: Vec<RdmaPort>,
+    ethtool: Option<Ethtool>,
 }
 
 impl Component {
@@ -76,6 +78,8 @@ impl Component {
             link: None,
             aer: None,
             port: None,
+            rdma: Vec::new(),
+            ethtool: None,
         }
     }
 
@@ -182,6 +186,12 @@ impl Component {
         }
         if let Some(Ok(port)) = facts.port {
             self.port = port;
+        }
+        if let Some(Ok(rdma)) = &facts.rdma {
+            self.rdma.clone_from(rdma);
+        }
+        if let Some(Ok(ethtool)) = &facts.ethtool {
+            self.ethtool.clone_from(ethtool);
         }
     }
 
@@ -327,6 +337,8 @@ impl Component {
             link: self.link,
             aer: self.aer,
             port: self.port,
+            rdma: self.rdma.clone(),
+            ethtool: self.ethtool.clone(),
             verdicts: self.judged().map(Judged::verdict).collect(),
         }
     }

@@ -119,31 +119,39 @@ impl Book {
         }
         let interface = self.interfaces.get_mut(&message.index)?;
         let news = interface.hear(now, message);
-        if interface.gone {
-            self.left
-                .insert(interface.bdf.clone(), interface.name.clone());
-        }
+        match interface.gone {
+            true => self
+                .left
+                .insert(interface.bdf.clone(), interface.name.clone()),
+            false => self.left.remove(&interface.bdf),
+        };
         news.then(|| interface.bdf.clone())
     }
 
-    /// Whose an interface is that was not heard of yet: by its function, else by its name, unless that belongs to another by now.
+    /// Whose an interface is that was not heard of yet: its function's, where it is the one that is watched there and no
+    /// representor; where the kernel names no function, that of which it has the name, unless that has another by now.
     fn owner<'a>(&self, message: &LinkMessage, owners: &'a [Owner]) -> Option<&'a Owner> {
-        let by_function = owners
-            .iter()
-            .find(|owner| message.function.as_ref() == Some(&owner.bdf));
-        let by_name = || {
-            let name = message.name.as_ref()?;
-            let owner = owners.iter().find(|owner| {
-                let interface = owner.interface.as_ref();
-                interface.or_else(|| self.left.get(&owner.bdf)) == Some(name)
-            })?;
-            let taken = self
-                .interfaces
-                .values()
-                .any(|known| known.bdf == owner.bdf && !known.gone);
-            (!taken).then_some(owner)
+        let seen = |owner: &Owner| {
+            owner
+                .port
+                .is_some_and(|port| port.index == Some(message.index))
         };
-        by_function.or_else(by_name)
+        owners.iter().find(|owner| {
+            let name = owner.interface.as_ref();
+            let name = name.or_else(|| self.left.get(&owner.bdf));
+            match &message.function {
+                Some(function) => {
+                    *function == owner.bdf
+                        && (seen(owner) || name.is_none() || name == message.name.as_ref())
+                }
+                None => name.is_some() && name == message.name.as_ref() && !self.has_one(owner),
+            }
+        })
+    }
+
+    fn has_one(&self, owner: &Owner) -> bool {
+        let mut known = self.interfaces.values();
+        known.any(|known| known.bdf == owner.bdf && !known.gone)
     }
 
     /// Takes what a look saw of a component's port: what it shows and nobody said is new as well.
@@ -154,7 +162,10 @@ impl Book {
         {
             let narrow = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
             interface.count(now, narrow(port.carrier_up), narrow(port.carrier_down));
-            interface.carrier = port.carrier.or(interface.carrier);
+            // A look that is behind what was said knows nothing of the carrier.
+            if narrow(port.carrier_down) == Some(interface.downs) {
+                interface.carrier = port.carrier.or(interface.carrier);
+            }
         }
     }
 
@@ -565,6 +576,20 @@ mod tests {
         let records = book.due(at(5060));
         assert_eq!(records[0].summary, "eth0: is here again");
         assert_eq!(told(&records), (0, 0));
+    }
+
+    #[test]
+    fn a_representor_of_the_same_function_is_not_its_interface() {
+        let mut book = Book::default();
+        let mut representor = said(9, 9);
+        (representor.index, representor.name) = (8, Some("eth0_3".to_owned()));
+        representor.function = Some(NIC.to_owned());
+        assert!(hear(&mut book, 0, representor).is_empty());
+        assert!(book.interfaces.is_empty());
+        // The interface itself may have another name by now.
+        let mut own = said(1, 1);
+        (own.name, own.function) = (Some("ens1".to_owned()), Some(NIC.to_owned()));
+        assert_eq!(hear(&mut book, 10, own), [NIC]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::exposition::{Exposition, Kind, Metric, labels};
 use super::{flag, seconds};
-use crate::facts::LinkRate;
+use crate::facts::{LinkRate, RdmaState};
 use crate::status::{ComponentStatus, VitalsStatus};
 use crate::verdict::{Admit, HealthState};
 
@@ -279,4 +279,28 @@ fn ports(table: &mut Table<'_>) {
             }
         }
     });
+    let counters = ["rx_dropped", "rx_missed_errors", "tx_dropped"];
+    let counters = counters.map(|counter| labels(&[("counter", counter)]));
+    let help = "Packets that a port dropped";
+    table.each("auk_port_drops", Kind::Counter, help, |component, out| {
+        let drops = component.port.map(|port| port.drops);
+        let counts = drops.map(|drops| [drops.rx, drops.rx_missed, drops.tx]);
+        for (label, count) in counters.iter().zip(counts.into_iter().flatten()) {
+            if let Some(count) = count {
+                out.sample(label, count);
+            }
+        }
+    });
+    let help = "1 while an RDMA port is active";
+    table.each(
+        "auk_rdma_port_active",
+        Kind::Gauge,
+        help,
+        |component, out| {
+            for port in &component.rdma {
+                let active = matches!(port.state, RdmaState::Active | RdmaState::ActiveDefer);
+                out.sample(&labels(&[("port", &port.name())]), flag(active));
+            }
+        },
+    );
 }
