@@ -144,6 +144,11 @@ fn each_fault_can_be_asked_for() {
             vec!["carrier-flap", "eth0", "--count", "2", "--down-ms", "5"],
             "carrier-flap",
         ),
+        (vec!["port-speed", "eth0", "--mbit", "100000"], "port-speed"),
+        (vec!["port-errors", "eth0", "--count", "9"], "port-errors"),
+        (vec!["port-drops", "eth0", "--count", "9"], "port-drops"),
+        (vec!["rdma-port", "eth0"], "rdma-port"),
+        (vec!["driver-reload", "eth0"], "driver-reload"),
         (vec!["ecc-ue", "0000:01:00.0"], "ecc-ue"),
         (vec!["firmware-hang", "0000:02:00.0"], "firmware-hang"),
     ] {

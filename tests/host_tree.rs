@@ -290,6 +290,39 @@ fn a_carrier_that_flaps_is_counted_each_time() {
 }
 
 #[test]
+fn what_a_nic_suffers_is_in_its_files_until_its_driver_is_loaded_anew() {
+    let root = scratch();
+    let host = small_host(root.path(), 0, 1);
+    let net = |name: &str| read(root.path(), &format!("sys/class/net/eth0/{name}"));
+    let rdma = |name: &str| {
+        let port = "sys/class/infiniband/mlx5_0/ports/1";
+        read(root.path(), &format!("{port}/{name}"))
+    };
+    inject(&host, "eth0", Verb::PortErrors { count: 7 });
+    inject(&host, "eth0", Verb::PortDrops { count: 5 });
+    inject(&host, "eth0", Verb::PortSpeed { mbit: 100_000 });
+    assert_eq!(net("statistics/rx_crc_errors"), "7\n");
+    assert_eq!(net("statistics/rx_errors"), "7\n");
+    assert_eq!(net("statistics/rx_dropped"), "5\n");
+    assert_eq!(net("speed"), "100000\n");
+    inject(&host, "eth0", Verb::RdmaPort { up: false });
+    assert_eq!(
+        (rdma("state"), net("carrier")),
+        ("1: DOWN\n".into(), "1\n".into())
+    );
+    assert_eq!(rdma("hw_counters/link_downed"), "1\n");
+    inject(&host, "eth0", Verb::RdmaPort { up: true });
+    assert_eq!(rdma("state"), "4: ACTIVE\n");
+    inject(&host, "eth0", Verb::DriverReload);
+    assert_eq!(net("statistics/rx_crc_errors"), "0\n");
+    assert_eq!(
+        (net("carrier_up_count"), net("carrier_down_count")),
+        ("1\n".into(), "0\n".into())
+    );
+    assert_eq!(rdma("hw_counters/link_downed"), "0\n");
+}
+
+#[test]
 fn sockets_are_where_the_contract_says() {
     let root = scratch();
     let host = small_host(root.path(), 2, 0);

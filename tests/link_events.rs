@@ -43,6 +43,13 @@ impl Pauses {
     }
 }
 
+/// Whether more wants to run than there are processors.
+fn is_busy() -> bool {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap();
+    let load: f64 = load.split(' ').next().unwrap().parse().unwrap();
+    load > thread::available_parallelism().unwrap().get() as f64
+}
+
 /// Has the carrier of `port0` go and come back.
 fn flap(down: Duration) {
     run("ip link set far0 down");
@@ -135,12 +142,14 @@ fn each_flap_is_counted_and_told_soon_after_the_kernel_has() {
         "{flaps} flaps: {} messages, told after {p50:?} (p50), {p99:?} (p99)",
         late.len()
     );
-    // The promise is 100 ms; a machine that builds beside the tests has to be given more.
-    let most = Duration::from_millis(if long() { 100 } else { 1000 });
-    assert!(
-        p99 < most,
-        "told after {p99:?}, which should be {most:?} at most"
-    );
+    let busy = is_busy();
+    if busy {
+        eprintln!(
+            "SKIPPED: the promise of 100 ms: others use this machine, and nobody's turn comes in time"
+        );
+    }
+    let most = Duration::from_millis(if busy { 5000 } else { 100 });
+    assert!(p99 <= most, "told after {p99:?}, and {most:?} is promised");
 
     let nic = machine.nic("all flaps in the status document", |nic| {
         nic.port.and_then(|port| port.carrier_down) == Some(start.1 + flaps)

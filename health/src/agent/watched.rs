@@ -20,8 +20,8 @@ pub(super) struct Watched {
     pub(super) slow: u64,
     /// Round of the next rare look.
     pub(super) rare: u64,
-    /// The last of the rounds in which all looks are rare.
-    first: u64,
+    /// Rare looks that are to be answered one after the other, and the last round in which that is tried.
+    first: (u8, u64),
     /// The last round of those in which all looks are slow.
     attentive: u64,
     /// Address of the port above, as far as is known.
@@ -39,7 +39,7 @@ impl Watched {
             slow: round,
             rare: round,
             // What is counted is judged by its growth, for which two looks are needed.
-            first: round + 1,
+            first: (2, round + ATTENTIVE),
             attentive: round + 1,
             above: None,
             asked: None,
@@ -49,7 +49,8 @@ impl Watched {
 
     /// What a round is to read of it.
     pub(super) fn class(&self, round: u64) -> Class {
-        if round >= self.rare || round <= self.first {
+        let (wanted, until) = self.first;
+        if round >= self.rare || wanted > 0 && round <= until {
             Class::Rare
         } else if round >= self.slow || round <= self.attentive {
             Class::Slow
@@ -65,6 +66,7 @@ impl Watched {
         }
         if class >= Some(Class::Rare) {
             self.rare = rare;
+            self.first.0 = self.first.0.saturating_sub(1);
         }
     }
 
@@ -117,6 +119,7 @@ mod tests {
         let mut watched = Watched::new(found, 1);
         watched.slow = 20;
         watched.rare = 40;
+        watched.first = (0, 0);
         watched.above = Some("0000:00:01.0".to_owned());
         watched
     }
@@ -146,6 +149,19 @@ mod tests {
         assert_eq!(watched.class(14), Class::Fast);
         assert_eq!(watched.class(20), Class::Slow);
         assert_eq!(watched.class(40), Class::Rare);
+    }
+
+    #[test]
+    fn a_new_one_is_looked_at_in_full_until_two_such_looks_were_answered() {
+        let mut watched = watched();
+        watched.first = (2, 5);
+        assert_eq!(watched.class(1), Class::Rare);
+        watched.looked(Some(Class::Rare), 11, 31);
+        // The next one is late, and comes again.
+        assert_eq!(watched.class(2), Class::Rare);
+        assert_eq!(watched.class(3), Class::Rare);
+        watched.looked(Some(Class::Rare), 11, 31);
+        assert_eq!(watched.class(4), Class::Fast);
     }
 
     #[test]
