@@ -13,7 +13,7 @@ use super::uevent::Notice;
 use super::watched::Watched;
 use crate::Missing;
 use crate::config::AgentSettings;
-use crate::facts::Kind;
+use crate::facts::{Class, Kind};
 use crate::probe::ProbeError;
 use crate::probe::discover::Found;
 use crate::probe::target::{ConfigAccess, Sample};
