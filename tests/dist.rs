@@ -75,12 +75,12 @@ fn the_agent_is_hardly_exposed() {
 }
 
 #[test]
-fn the_opener_is_exposed_by_its_one_privilege_only() {
+fn the_opener_is_exposed_by_its_two_privileges_only() {
     let level = exposure("auk-agent-opener.service");
     assert!(level <= 2.0, "exposure {level}, at most 2.0 wanted");
     let unit = text("auk-agent-opener.service");
     assert!(
-        unit.contains("\nCapabilityBoundingSet=CAP_SYS_ADMIN\n"),
+        unit.contains("\nCapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYSLOG\n"),
         "{unit}"
     );
 }

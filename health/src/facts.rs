@@ -9,6 +9,8 @@ use std::time::Duration;
 use auk_asic::vitals::Vitals;
 use serde::{Deserialize, Serialize};
 
+use crate::host::Profile;
+use crate::kernel_log::source as kernel_log;
 use crate::probe::ProbeError;
 use crate::time::Moment;
 
@@ -48,15 +50,21 @@ pub enum Kind {
     Accelerator,
     /// A network function with a port.
     Nic,
+    /// The host itself: what belongs to no function.
+    Host,
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Accelerator, Self::Nic, Self::Host];
+
     /// The name in metrics and in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Accelerator => "accelerator",
             Self::Nic => "nic",
+            Self::Host => "host",
         }
     }
 }
@@ -305,6 +313,21 @@ pub struct PortErrors {
     pub rx_crc: Option<u64>,
 }
 
+/// What the kernel said of a component since the last look, by one rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Name of the rule.
+    pub rule: String,
+    /// How often; more than one line may be behind it, and a line may be about many.
+    pub count: u64,
+    /// How long before it was taken the last such line was printed.
+    pub age: Duration,
+    /// Sequence number of that line.
+    pub sequence: u64,
+    /// Its text, cut short.
+    pub text: String,
+}
+
 /// Who has a component open, from its lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -433,6 +456,10 @@ facts! {
     /// What the interface's driver says; `None` when the interface is not here, or the host is a tree of files, which answers
     /// nothing.
     ethtool: Ethtool(Option<Ethtool>), Rare, "";
+    /// How the host is set up.
+    profile: Profile(Box<Profile>), Slow, "";
+    /// What the kernel said of it since the last look. No look reads it: the agent, which follows the log, puts it in.
+    kernel_log: KernelLog(Vec<Heard>), Fast, "";
 }
 
 impl FactKind {
@@ -442,14 +469,19 @@ impl FactKind {
         match self {
             Self::Vitals => matches!(kind, Kind::Accelerator),
             Self::Port | Self::Rdma | Self::Ethtool => matches!(kind, Kind::Nic),
-            _ => true,
+            // Of a host nothing is read that is of a function.
+            Self::Profile => matches!(kind, Kind::Host),
+            Self::KernelLog => true,
+            _ => !matches!(kind, Kind::Host),
         }
     }
 
     /// What a look of a class reads of a kind of component.
     #[must_use]
     pub fn read_by(class: Class, kind: Kind) -> Vec<Self> {
-        let wanted = |fact: &Self| fact.applies_to(kind) && fact.class() <= class;
+        let wanted = |fact: &Self| {
+            fact.applies_to(kind) && fact.class() <= class && *fact != Self::KernelLog
+        };
         Self::ALL.iter().copied().filter(wanted).collect()
     }
 
@@ -468,6 +500,8 @@ impl FactKind {
             (Self::Ethtool, _, Some(interface)) => format!("ethtool {interface}"),
             (Self::Ethtool, _, None) => format!("ethtool of /sys/bus/pci/devices/{bdf}/net"),
             (Self::Port, _, None) => format!("/sys/bus/pci/devices/{bdf}/net"),
+            (Self::Profile, ..) => "/proc and /sys".to_owned(),
+            (Self::KernelLog, ..) => kernel_log::NAME.to_owned(),
             _ => format!("/sys/bus/pci/devices/{bdf}/{file}"),
         }
     }
@@ -483,7 +517,10 @@ impl Facts {
     /// How many readings failed.
     #[must_use]
     pub fn failures(&self) -> u64 {
-        let failed = |kind: &&FactKind| self.outcome(**kind).is_some_and(|read| read.is_err());
+        // That the log cannot be read is told of the host, once.
+        let failed = |kind: &&FactKind| {
+            **kind != FactKind::KernelLog && self.outcome(**kind).is_some_and(|read| read.is_err())
+        };
         FactKind::ALL.iter().filter(failed).map(|_| 1).sum()
     }
 }

@@ -31,7 +31,7 @@ pub enum Source {
 pub enum Proof {
     /// The recordings of all [`KERNELS`].
     Recordings,
-    /// A test in `tests/vm/guest/tests/agent.rs`, by its name.
+    /// A test in `tests/vm/guest/tests/agent.rs` or `agent_log.rs`, by its name.
     KernelTest(&'static str),
     /// A test in `health/tests/ethtool.rs`, by its name: of the kernel that it runs on.
     HostTest(&'static str),
@@ -51,6 +51,12 @@ impl Source {
             // No file has it.
             Self::Fact(FactKind::Ethtool) => {
                 Proof::HostTest("the_driver_of_an_interface_of_this_machine_answers")
+            }
+            Self::Fact(FactKind::Profile) => {
+                Proof::KernelTest("it_holds_the_host_against_the_manifest")
+            }
+            Self::Fact(FactKind::KernelLog) => {
+                Proof::KernelTest("it_hears_an_iommu_fault_and_blames_the_function")
             }
             Self::Fact(_) => Proof::Recordings,
             Self::Lease => Proof::KernelTest("it_sees_a_memory_error_while_a_job_has_the_chip"),
@@ -94,7 +100,7 @@ impl fmt::Display for Unproven {
 #[must_use]
 pub fn unproven(config: &Config) -> Vec<Unproven> {
     let mut found = Vec::new();
-    for kind in [Kind::Accelerator, Kind::Nic] {
+    for kind in Kind::ALL {
         for check in check::for_kind(kind) {
             let name = check.name();
             let mode = config.settings.modes.get(name).copied();

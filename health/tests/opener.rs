@@ -20,7 +20,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use auk_health::opener::{Opener, ask, socket_path};
+use auk_health::kernel_log::source::{Next, Source};
+use auk_health::opener::{Opener, ask, ask_kernel_log, socket_path};
 use auk_health::probe::ProbeError;
 use auk_health::{Agent, ReaderCommand, run_reader};
 use nix::sys::stat::Mode;
@@ -249,6 +250,55 @@ fn nobody_reads_all() {
     let path = root.join("sys/bus/pci/devices").join(&bdf).join("config");
     assert_eq!(length(File::open(path).unwrap()), 64);
     assert!(length(ask(&root, &bdf).unwrap()) >= 256);
+}
+
+/// On this machine's own log: with kernel.dmesg_restrict the kernel asks who opened it, not who reads it.
+#[test]
+fn a_user_without_privilege_reads_the_real_kernel_log() {
+    let real = Path::new("/dev/kmsg");
+    if !may_change_user("reading the real kernel log through the opener") {
+        return;
+    }
+    if let Err(error) = File::open(real) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: this machine shows no kernel log: {error}"
+        );
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(root.path().join("dev")).unwrap();
+    std::os::unix::fs::symlink(real, root.path().join("dev/kmsg")).unwrap();
+    open_for(root.path(), NOBODY);
+    assert!(as_nobody("nobody_reads_the_log", root.path()));
+}
+
+/// Not a test by itself.
+#[test]
+#[ignore = "runs as another user, for the test above"]
+fn nobody_reads_the_log() {
+    let root = root_of_the_test();
+    let restricted = fs::read_to_string("/proc/sys/kernel/dmesg_restrict").unwrap();
+    let opened = File::open(root.join("dev/kmsg"));
+    assert_eq!(opened.is_err(), restricted.trim() == "1", "{opened:?}");
+    let mut source = Source::open(&root).unwrap();
+    assert!(matches!(source.read_next(), Ok(Next::Record(_))));
+}
+
+#[test]
+fn no_kernel_log_and_what_is_none_are_errors_that_name_the_opener() {
+    let tree = Tree::new();
+    open_for(tree.root(), NOBODY);
+    assert!(ask_kernel_log(tree.root()).unwrap_err().is_not_found());
+    let log = tree.root().join("dev/kmsg");
+    fs::create_dir(tree.root().join("dev")).unwrap();
+    mkfifo(&log, Mode::S_IRWXU).unwrap();
+    let error = ask_kernel_log(tree.root()).unwrap_err();
+    assert!(matches!(error, ProbeError::Io { .. }), "{error}");
+    fs::remove_file(&log).unwrap();
+    fs::write(&log, "6,0,0,-;x\n").unwrap();
+    assert!(ask_kernel_log(tree.root()).is_ok());
 }
 
 /// The first NIC of this machine.

@@ -185,16 +185,16 @@ fn a_kernel_record_comes_in_once_however_often_it_is_read() {
     };
     let store = open(directory.path());
     assert_eq!(store.last_kernel_sequence().unwrap(), None);
-    let first = store.append_kernel(NOW, (0..3).map(entry).collect());
+    let first = store.append_kernel(NOW, (0..3).map(entry).collect::<Vec<_>>().into());
     assert_eq!(first.unwrap().len(), 3);
-    let second = store.append_kernel(NOW, (1..5).map(entry).collect());
+    let second = store.append_kernel(NOW, (1..5).map(entry).collect::<Vec<_>>().into());
     assert_eq!(second.unwrap().len(), 2);
     assert_eq!(store.last_kernel_sequence().unwrap(), Some(4));
     store.close(NOW);
     let store = open(directory.path());
     assert!(
         store
-            .append_kernel(NOW, (0..5).map(entry).collect())
+            .append_kernel(NOW, (0..5).map(entry).collect::<Vec<_>>().into())
             .unwrap()
             .is_empty()
     );
@@ -202,7 +202,7 @@ fn a_kernel_record_comes_in_once_however_often_it_is_read() {
     // In another boot the kernel counts from zero again.
     let store = Store::open(directory.path(), "boot-2", &settings(), NOW).unwrap();
     assert_eq!(store.last_kernel_sequence().unwrap(), None);
-    let again = store.append_kernel(NOW, vec![entry(0)]).unwrap();
+    let again = store.append_kernel(NOW, vec![entry(0)].into()).unwrap();
     assert_eq!(again.len(), 1);
     assert_eq!(summaries(&store).len(), 6);
 }
@@ -438,7 +438,7 @@ fn a_file_that_is_too_big_loses_its_oldest_and_becomes_smaller() {
         (kernel, None)
     };
     store
-        .append_kernel(NOW, (0..1000).map(kernel).collect())
+        .append_kernel(NOW, (0..1000).map(kernel).collect::<Vec<_>>().into())
         .unwrap();
     let text = "x".repeat(1000);
     for _ in 0..600 {
@@ -456,7 +456,7 @@ fn a_file_that_is_too_big_loses_its_oldest_and_becomes_smaller() {
     // Records of the kernel log that were forgotten do not come in a second time.
     assert_eq!(store.last_kernel_sequence().unwrap(), known);
     let with_event = |sequence| (kernel(sequence).0, Some(record(NOW, "again")));
-    let again = store.append_kernel(NOW, (0..1000).map(with_event).collect());
+    let again = store.append_kernel(NOW, (0..1000).map(with_event).collect::<Vec<_>>().into());
     assert!(again.unwrap().is_empty());
     store.close(NOW);
     let size = fs::metadata(store::file(directory.path())).unwrap().len();

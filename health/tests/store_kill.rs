@@ -108,7 +108,7 @@ fn write(directory: &Path) -> ! {
         });
         let entries: Vec<_> = entries.collect();
         sequence += entries.len() as u64;
-        say(&store.append_kernel(NOW, entries).unwrap());
+        say(&store.append_kernel(NOW, entries.into()).unwrap());
     }
 }
 

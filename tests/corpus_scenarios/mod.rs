@@ -6,6 +6,7 @@
 )]
 
 pub mod ill;
+pub mod log;
 pub mod well;
 
 use std::path::Path;

@@ -9,20 +9,23 @@
 
 pub mod tree;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use auk_asic::vitals::VitalSigns;
 use auk_driver::{Device, OpenOptions};
-use auk_health::facts::Class;
-use auk_health::operator::{Author, Order};
+use auk_health::facts::{Class, Facts, Heard, Identity, Kind, Reading};
+use auk_health::kernel_log::follow::Follower;
+use auk_health::kernel_log::source::Source;
+use auk_health::operator::{Author, HOST, Order};
 use auk_health::probe::ProbeError;
-use auk_health::probe::discover::discover;
+use auk_health::probe::discover::{Found, discover};
 use auk_health::probe::target::{Sample, Target};
 use auk_health::recording::{Entry, Header, Recorder, Start};
 use auk_health::time::Moment;
-use auk_health::{Engine, Settings};
+use auk_health::{Config, Engine, Settings};
 use auk_sim::host::{Host, SimulatedHost};
 use auk_sim::inject::{Injection, Verb};
 use auk_sim::{ChipProfile, Timing};
@@ -52,6 +55,15 @@ pub struct Stage {
     settings: Settings,
     now: Moment,
     count: u64,
+    /// The kernel log of a host that has one.
+    log: Option<Log>,
+}
+
+/// A kernel log, and how far it was heard.
+struct Log {
+    source: Source,
+    follower: Follower,
+    next: u64,
 }
 
 /// What a stage is to have.
@@ -127,7 +139,81 @@ impl Stage {
             settings,
             now,
             count: 0,
+            log: None,
         }
+    }
+
+    /// From now on the host has a kernel log, and the agent hears what is in it.
+    pub fn with_log(mut self) -> Self {
+        std::fs::create_dir_all(self.root.join("dev")).unwrap();
+        std::fs::write(self.root.join("dev/kmsg"), "").unwrap();
+        self.log = Some(Log {
+            source: Source::open(&self.root).unwrap(),
+            follower: Follower::after(None),
+            next: 0,
+        });
+        self
+    }
+
+    /// With a manifest of the host, and what it reads of it: files by their path below the root.
+    pub fn with_profile(mut self, manifest: &str, files: &[(&str, &str)]) -> Self {
+        let config = Config::from_text(Path::new("scenario"), manifest).unwrap();
+        self.settings.manifest = config.settings.manifest;
+        self.engine.set_settings(self.settings.clone());
+        let settings = Start::without_memory(&self.settings, self.now);
+        self.recorder.put(&Entry::Settings(Box::new(settings)));
+        for (file, text) in files {
+            self.profile_file(file, text);
+        }
+        let host = Found::host(self.settings.manifest.host.asked());
+        let host = (host.bdf.clone(), Target::new(&self.root, host));
+        self.targets.push(host);
+        self
+    }
+
+    /// From now on a file of the host's profile holds this.
+    pub fn profile_file(&self, file: &str, text: &str) {
+        let path = self.root.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// The kernel says this, at once.
+    pub fn says(&mut self, lines: &[&str]) {
+        self.written(3, lines);
+    }
+
+    /// A process writes this to the kernel log.
+    pub fn process_writes(&mut self, lines: &[&str]) {
+        self.written(12, lines);
+    }
+
+    fn written(&mut self, priority: u8, lines: &[&str]) {
+        let log = self.log.as_mut().unwrap();
+        let path = self.root.join("dev/kmsg");
+        let mut file = std::fs::File::options().append(true).open(path).unwrap();
+        let micros = self.now.uptime.as_micros();
+        for line in lines {
+            writeln!(file, "{priority},{},{micros},-;{line}", log.next).unwrap();
+            log.next += 1;
+        }
+    }
+
+    /// Hears what is in the log.
+    fn listen(&mut self) {
+        if let Some(log) = &mut self.log {
+            let all = usize::MAX;
+            let of_no_interface = |_: &str| None;
+            log.follower
+                .read(&mut log.source, self.now, all, of_no_interface)
+                .unwrap();
+        }
+    }
+
+    /// What was heard of a component.
+    fn heard(&mut self, component: &str) -> Option<Reading<Vec<Heard>>> {
+        let log = self.log.as_mut()?;
+        Some(Ok(log.follower.take_heard(component)))
     }
 
     /// Time passes, on both clocks.
@@ -173,10 +259,28 @@ impl Stage {
             thread::sleep(Duration::from_millis(5));
         }
         self.edits.copy(self.host.root(), &self.root);
-        for (_, target) in &mut self.targets {
+        self.listen();
+        let mut targets = std::mem::take(&mut self.targets);
+        let watched = targets.iter().any(|(name, _)| name == HOST);
+        for (name, target) in &mut targets {
             let sample = target.look(class);
             let mut sample = without_root(&sample, &self.root);
             sample.facts.at = self.now;
+            sample.facts.kernel_log = self.heard(name);
+            self.recorder.look(&sample);
+            self.engine.observe(sample);
+        }
+        self.targets = targets;
+        if !watched && self.log.is_some() {
+            let sample = Sample {
+                bdf: HOST.into(),
+                kind: Kind::Host,
+                identity: Identity::default(),
+                facts: Facts {
+                    kernel_log: self.heard(HOST),
+                    ..Facts::none(self.now)
+                },
+            };
             self.recorder.look(&sample);
             self.engine.observe(sample);
         }
@@ -187,7 +291,7 @@ impl Stage {
         for _ in 0..rounds {
             self.pass(Duration::from_secs(1));
             let error = ProbeError::Late { deadline_ms: 500 };
-            let kind = auk_health::facts::Kind::Accelerator;
+            let kind = Kind::Accelerator;
             let (at, class) = (self.now, Class::Fast);
             self.recorder.put(&Entry::Miss {
                 bdf: bdf.to_owned(),
@@ -218,6 +322,10 @@ impl Stage {
         self.pass(away);
         let start = Start::of(&self.engine, &self.settings, self.now);
         self.recorder.put(&Entry::Start(Box::new(start)));
+        if let Some(log) = &mut self.log {
+            log.follower = Follower::after(log.follower.seen());
+            log.source = Source::open(&self.root).unwrap();
+        }
         self.find_anew();
     }
 

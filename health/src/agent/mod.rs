@@ -2,6 +2,7 @@
 
 mod handle;
 mod judging;
+mod kernel_log;
 mod links;
 mod memory;
 mod reload;
@@ -40,6 +41,7 @@ use crate::recording::Recorder;
 use crate::store::Store;
 use crate::time::Moment;
 use crate::{AgentError, Status};
+use kernel_log::KernelLog;
 use links::Links;
 use reload::InForce;
 use round::{Cadence, Rounds};
@@ -327,6 +329,7 @@ async fn serve(
     let cadence = Cadence::of(&force.agent);
     let command = options.reader_command;
     let mut rounds = Rounds::new(&force.root, cadence, command, shared.known());
+    rounds.watch_host(shared.asked_of_host());
     let mut ticks = ticks(force.agent.interval);
     let mut supervisor = match options.is_service {
         true => Supervisor::of_service(),
@@ -336,6 +339,7 @@ async fn serve(
     let (notify, mut notices) = mpsc::channel(NOTICES);
     let listener = Links::of(&force.root)
         .map(|links| tokio::spawn(links::listen(links, Arc::clone(shared), notify)));
+    let mut log = KernelLog::of(&force.root, shared);
     let mut hurry = Hurry::default();
     shared.start_hooks(hooks);
     tokio::pin!(stop);
@@ -348,6 +352,7 @@ async fn serve(
                 // What is wrong with it was told.
                 if force.reload(shared).is_ok() {
                     rounds.set_cadence(Cadence::of(&force.agent));
+                    rounds.watch_host(shared.asked_of_host());
                     ticks = self::ticks(force.agent.interval);
                 }
                 supervisor.reloaded();
@@ -358,6 +363,15 @@ async fn serve(
                 continue;
             }
             _ = ticks.tick() => {}
+            () = log.ready() => {
+                if let Some(notice) = log.read(shared, |interface| rounds.function(interface)) {
+                    rounds.heed(&notice);
+                    if let Some(soon) = hurry.after(force.agent.interval) {
+                        ticks.reset_after(soon);
+                    }
+                }
+                continue;
+            }
             notice = next_notice(&mut uevents, &mut notices) => {
                 rounds.heed(&notice);
                 if let Some(soon) = hurry.after(force.agent.interval) {
@@ -366,10 +380,13 @@ async fn serve(
                 continue;
             }
         }
+        if let Some(notice) = log.read(shared, |interface| rounds.function(interface)) {
+            rounds.heed(&notice);
+        }
         tokio::select! {
             biased;
             () = &mut stop => break,
-            () = rounds.run(shared) => supervisor.round_ended(shared),
+            () = rounds.run(shared, &mut log) => supervisor.round_ended(shared),
         }
     }
     supervisor.stopping();
@@ -387,6 +404,7 @@ async fn serve(
         }
     }
     rounds.close();
+    log.close(shared);
     info!("stopped");
     Ok(())
 }

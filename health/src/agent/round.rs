@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::judging::Judging;
+use super::kernel_log::KernelLog;
 use super::shared::{RoundEnd, Shared};
 use super::uevent::Notice;
 use super::watched::Watched;
 use crate::Missing;
 use crate::config::AgentSettings;
-use crate::facts::{Class, Kind};
+use crate::facts::{Class, Facts, Heard, Identity, Kind, Reading};
+use crate::operator::HOST;
 use crate::probe::ProbeError;
 use crate::probe::discover::Found;
 use crate::probe::target::{ConfigAccess, Sample};
@@ -35,6 +37,8 @@ pub(super) struct Cadence {
     pub(super) slow: u64,
     /// Rounds between two rare looks at a component.
     pub(super) rare: u64,
+    /// Rounds between two looks at the host.
+    pub(super) host: u64,
     /// How long a round may take.
     pub(super) deadline: Duration,
 }
@@ -46,6 +50,7 @@ impl Cadence {
         Self {
             slow: rounds(agent.slow_interval()),
             rare: rounds(agent.rare_interval()),
+            host: rounds(agent.host_interval),
             deadline: agent.read_deadline,
         }
     }
@@ -69,6 +74,19 @@ pub(super) struct Rounds {
     config_dwords: u64,
     /// After how long the last round's answers were there.
     answered: Duration,
+}
+
+/// A look that did nothing but listen.
+fn only_heard(name: &Arc<str>, kind: Kind, heard: Option<Reading<Vec<Heard>>>) -> Sample {
+    Sample {
+        bdf: Arc::clone(name),
+        kind,
+        identity: Identity::default(),
+        facts: Facts {
+            kernel_log: heard,
+            ..Facts::none(Moment::now())
+        },
+    }
 }
 
 impl Rounds {
@@ -116,7 +134,7 @@ impl Rounds {
     }
 
     /// Takes one look at everything; ends within the read deadline.
-    pub(super) async fn run(&mut self, shared: &Shared) {
+    pub(super) async fn run(&mut self, shared: &Shared, log: &mut KernelLog) {
         let begun = Instant::now();
         self.round += 1;
         self.pool.begin();
@@ -128,7 +146,7 @@ impl Rounds {
         let mut pause = FIRST_PAUSE;
         loop {
             let done = self.pool.collect();
-            self.take_all(shared, done);
+            self.take_all(shared, log, done);
             if self.pool.is_idle() {
                 break;
             }
@@ -144,8 +162,10 @@ impl Rounds {
         }
         self.answered = begun.elapsed();
         let missed = self.pool.give_up();
-        self.take_all(shared, missed);
+        self.take_all(shared, log, missed);
         self.expect(shared);
+        self.hear_of_host(shared, log);
+        log.round_ended();
         shared.end_round(RoundEnd {
             discovery_error: self.listing.as_ref(),
             took: begun.elapsed(),
@@ -183,6 +203,10 @@ impl Rounds {
                 continue;
             };
             let class = component.class(self.round);
+            if component.found.kind == Kind::Host && class < Class::Slow {
+                // There is nothing else to read of it.
+                continue;
+            }
             component.asked = Some(class);
             jobs.push(Job::Look {
                 id,
@@ -194,17 +218,17 @@ impl Rounds {
     }
 
     /// Judges what came in one go, so that what changes is written to disk once for all of it.
-    fn take_all(&mut self, shared: &Shared, done: Vec<Done>) {
+    fn take_all(&mut self, shared: &Shared, log: &mut KernelLog, done: Vec<Done>) {
         if !done.is_empty() {
             shared.judge(|judging| {
                 for done in done {
-                    self.take(judging, done);
+                    self.take(judging, log, done);
                 }
             });
         }
     }
 
-    fn take(&mut self, judging: &mut Judging<'_>, done: Done) {
+    fn take(&mut self, judging: &mut Judging<'_>, log: &mut KernelLog, done: Done) {
         match done {
             Done::Listed(Ok(listed)) => {
                 self.listing = None;
@@ -230,10 +254,14 @@ impl Rounds {
                 self.config_dwords += u64::from(dwords);
                 // They come spread out, so that not all components have theirs in one round.
                 let next = |rounds| self.round + rounds - (self.round + id) % rounds;
-                let (slow, rare) = (next(self.cadence.slow), next(self.cadence.rare));
+                let (mut slow, mut rare) = (next(self.cadence.slow), next(self.cadence.rare));
                 let Some(component) = self.components.get_mut(&id) else {
                     return;
                 };
+                if component.found.kind == Kind::Host {
+                    slow = self.round + self.cadence.host;
+                    rare = slow;
+                }
                 let class = component.asked.take();
                 component.looked(class, slow, rare);
                 if class == Some(Class::Fast) && facts.link.is_some() {
@@ -246,7 +274,10 @@ impl Rounds {
                     bdf: Arc::clone(&component.bdf),
                     kind: component.found.kind,
                     identity,
-                    facts: *facts,
+                    facts: Facts {
+                        kernel_log: log.heard(&component.bdf),
+                        ..*facts
+                    },
                 };
                 judging.observe(sample);
             }
@@ -257,6 +288,11 @@ impl Rounds {
                 component.asked = None;
                 let found = &component.found;
                 judging.miss(&found.bdf, found.kind, class, &error);
+                // The kernel may say what the look that hangs does not.
+                let heard = log.heard(&found.bdf);
+                if matches!(&heard, Some(Ok(heard)) if !heard.is_empty()) {
+                    judging.observe(only_heard(&component.bdf, found.kind, heard));
+                }
             }
         }
     }
@@ -288,6 +324,34 @@ impl Rounds {
                 judging.observe(missing.sample(Moment::now()));
             }
         });
+    }
+
+    /// Has the host looked at in the next round, for what the manifest asks now; not at all when that asks nothing.
+    pub(super) fn watch_host(&mut self, asked: Option<Vec<String>>) {
+        let known = self.by_address.remove(HOST);
+        if let Some(known) = known {
+            self.components.remove(&known);
+            self.pool.forget(known);
+        }
+        // What a manifest asked before is not asked any more, which a last look finds.
+        if asked.is_some() || known.is_some() {
+            self.add(Found::host(asked.unwrap_or_default()));
+        }
+    }
+
+    /// Judges what the kernel said that is of no function.
+    fn hear_of_host(&mut self, shared: &Shared, log: &mut KernelLog) {
+        if let Some(heard) = log.heard(HOST) {
+            let host = only_heard(&HOST.into(), Kind::Host, Some(heard));
+            shared.judge(|judging| judging.observe(host));
+        }
+    }
+
+    /// The function of an interface, by the names of the last list.
+    pub(super) fn function(&self, interface: &str) -> Option<String> {
+        let mut components = self.components.values();
+        let of = components.find(|known| known.found.interface.as_deref() == Some(interface));
+        of.map(|component| component.found.bdf.clone())
     }
 
     /// Takes in what is new; what is listed no more is looked at as before, and found absent.

@@ -21,7 +21,7 @@ use crate::probe::ProbeError;
 use crate::probe::discover::Found;
 use crate::recording::{Entry, Recorder, Start};
 use crate::status::{ConfigAccessStatus, ReadersStatus, ReloadStatus};
-use crate::store::{Event, Record, Store};
+use crate::store::{Event, KernelBatch, Record, Store};
 use crate::time::{Moment, millis};
 use crate::verdict::{HealthState, Transition};
 use crate::{Engine, Missing, Status, WaitError};
@@ -134,6 +134,35 @@ impl Shared {
         (concerned, wait)
     }
 
+    /// Keeps what was read of the kernel log, and then tells it; gives it back where it cannot be kept now.
+    pub(super) fn keep_kernel_log(&self, batch: KernelBatch) -> Result<(), KernelBatch> {
+        let mut inner = self.lock();
+        let now = Moment::now().unix_ms;
+        match inner.store.append_kernel(now, batch.clone()) {
+            Ok(events) => {
+                inner.tell(&events);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "what the kernel said waits");
+                Err(batch)
+            }
+        }
+    }
+
+    /// What is to be read of the host for its manifest; `None` when that says nothing of it.
+    pub(super) fn asked_of_host(&self) -> Option<Vec<String>> {
+        let inner = self.lock();
+        let wanted = &inner.engine.settings().manifest.host;
+        (!wanted.is_empty()).then(|| wanted.asked())
+    }
+
+    /// The sequence number up to which this boot's kernel log was read by the last agent.
+    pub(super) fn kernel_log_seen(&self) -> Option<u64> {
+        let store = self.lock().store.clone();
+        store.last_kernel_sequence().ok().flatten()
+    }
+
     /// Does what somebody orders.
     pub(crate) fn order(&self, author: &Author, order: Order) -> Result<Done, OrderError> {
         let at = Moment::now();
@@ -202,11 +231,16 @@ impl Shared {
     /// The components that a former agent knew.
     pub(crate) fn known(&self) -> Vec<Found> {
         let inner = self.lock();
-        let known = inner.engine.known().map(|(bdf, kind, identity)| Found {
+        let functions = inner
+            .engine
+            .known()
+            .filter(|(_, kind, _)| *kind != Kind::Host);
+        let known = functions.map(|(bdf, kind, identity)| Found {
             bdf: bdf.to_owned(),
             kind,
             pci_id: identity.pci_id.clone(),
             interface: identity.interface.clone(),
+            asked: Vec::new(),
         });
         known.collect()
     }

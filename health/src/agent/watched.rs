@@ -115,6 +115,7 @@ mod tests {
             kind: Kind::Accelerator,
             pci_id: "1ae5:a100".to_owned(),
             interface: None,
+            asked: Vec::new(),
         };
         let mut watched = Watched::new(found, 1);
         watched.slow = 20;

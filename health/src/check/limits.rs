@@ -2,9 +2,9 @@
 
 use super::over_time::Samples;
 use super::{
-    aer_correctable, carrier, carrier_flaps, ecc_ce, firmware_state, heartbeat, page_retirement,
-    port_counters, port_drops, port_errors, port_fec, port_pause, power_state, presence,
-    rdma_errors, rdma_port, temperature,
+    aer_correctable, carrier, carrier_flaps, ecc_ce, firmware_state, heartbeat, kernel_log,
+    page_retirement, port_counters, port_drops, port_errors, port_fec, port_pause, power_state,
+    presence, rdma_errors, rdma_port, temperature,
 };
 use crate::config::Section;
 
@@ -18,6 +18,7 @@ pub struct Limits {
     pub(super) ecc_ce: ecc_ce::Limits,
     pub(super) firmware_state: firmware_state::Limits,
     pub(super) heartbeat: heartbeat::Limits,
+    pub(super) kernel_log: kernel_log::AllLimits,
     pub(super) link: Samples,
     pub(super) driver: Samples,
     pub(super) page_retirement: page_retirement::Limits,
@@ -65,7 +66,12 @@ impl Limits {
             "rdma_port" => &mut self.rdma_port,
             "temperature" => &mut self.temperature,
             "throttle" => &mut self.throttle,
-            _ => return None,
+            _ => {
+                return self
+                    .kernel_log
+                    .of(check)
+                    .map(|limits| limits as &mut dyn Section);
+            }
         })
     }
 }

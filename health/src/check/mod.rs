@@ -16,8 +16,10 @@ mod finding;
 mod firmware_state;
 mod firmware_version;
 mod heartbeat;
+mod host_profile;
 mod identity;
 mod iommu_group;
+mod kernel_log;
 mod last_fault;
 mod limits;
 mod link;
@@ -236,6 +238,11 @@ pub trait Check: Memory + Send {
     /// of them says how often; one that could not be read makes it unobservable.
     fn reads(&self) -> &'static [FactKind];
 
+    /// What it says before it was asked for the first time.
+    fn at_first(&self) -> Finding {
+        Finding::blind("no data yet")
+    }
+
     /// What it rests on that is no fact.
     fn also_reads(&self) -> &'static [Source] {
         &[]
@@ -274,6 +281,11 @@ pub enum Clearing {
 /// A fresh set of the checks for a kind of component.
 #[must_use]
 pub fn for_kind(kind: Kind) -> Vec<Box<dyn Check>> {
+    if kind == Kind::Host {
+        let mut checks = kernel_log::of_host();
+        checks.extend(host_profile::of_host());
+        return checks;
+    }
     let mut checks: Vec<Box<dyn Check>> = vec![
         Box::<presence::Presence>::default(),
         Box::<identity::IdentityCheck>::default(),
@@ -314,6 +326,8 @@ pub fn for_kind(kind: Kind) -> Vec<Box<dyn Check>> {
             Box::<rdma_port::RdmaPorts>::default(),
             Box::<rdma_errors::RdmaErrorRates>::default(),
         ]),
+        Kind::Host => {}
     }
+    checks.extend(kernel_log::of_function());
     checks
 }

@@ -21,12 +21,17 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// One thing that happened now, or none.
-    pub(crate) fn now(happened: bool) -> Self {
+    /// So many things that happened now.
+    pub(crate) fn at_once(count: u64) -> Self {
         Self {
-            count: u64::from(happened),
+            count,
             over: Duration::ZERO,
         }
+    }
+
+    /// One thing that happened now, or none.
+    pub(crate) fn now(happened: bool) -> Self {
+        Self::at_once(u64::from(happened))
     }
 
     /// The time in which it grew.

@@ -20,6 +20,8 @@ pub struct AgentSettings {
     pub slow_interval: Option<Duration>,
     /// Time between two looks at what a card's firmware is asked for; three times the slow interval when not set.
     pub rare_interval: Option<Duration>,
+    /// Time between two looks at how the host is set up.
+    pub host_interval: Duration,
     /// How long a look may take before the component counts as not seen.
     pub read_deadline: Duration,
     /// A loopback address to serve on beside the Unix socket.
@@ -36,6 +38,7 @@ impl Default for AgentSettings {
             interval: Duration::from_secs(1),
             slow_interval: None,
             rare_interval: None,
+            host_interval: Duration::from_secs(300),
             read_deadline: Duration::from_millis(500),
             listen: None,
             state_directory: PathBuf::from("/var/lib/auk"),
@@ -88,6 +91,10 @@ impl Section for AgentSettings {
             |value| slow.contains(value),
             why,
         );
+        let why =
+            "time between two looks at how the host is set up, which hardly changes without a boot";
+        let bounds = Duration::from_millis(50)..=Duration::from_secs(86_400);
+        keys.within("host_interval", &mut self.host_interval, bounds, why);
         // Who looks more often than the default lets a look take means all looks.
         self.read_deadline = self.read_deadline.min(self.interval);
         let why = "a look that takes longer counts as not seen";

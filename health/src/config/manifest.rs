@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use auk_asic::firmware::FirmwareVersion;
 
+use super::host::ExpectedHost;
 use super::keys::{Keys, Section};
 use super::value::{Value, quote};
 use crate::facts::{Identity, Kind, LinkRate};
@@ -19,6 +20,8 @@ pub struct Manifest {
     pub accelerators: BTreeMap<String, Expected>,
     /// NICs by a name for people.
     pub nics: BTreeMap<String, ExpectedNic>,
+    /// The host.
+    pub host: ExpectedHost,
 }
 
 /// How a component should be.
@@ -190,6 +193,7 @@ impl Section for Manifest {
         });
         keys.named("accelerator", &mut self.accelerators);
         keys.named("nic", &mut self.nics);
+        keys.table("host", |keys| self.host.keys(keys));
     }
 }
 
@@ -377,6 +381,7 @@ impl Manifest {
                 .map(|(_, expected)| &expected.wanted)
                 .unwrap_or(&self.every_nic)
                 .or(&self.every_nic),
+            Kind::Host => Wanted::default(),
         }
     }
 
@@ -386,6 +391,7 @@ impl Manifest {
         match kind {
             Kind::Accelerator => self.accelerator(bdf, identity).map(Entry::accelerator),
             Kind::Nic => self.nic(bdf, identity).map(Entry::nic),
+            Kind::Host => None,
         }
     }
 

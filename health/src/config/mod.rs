@@ -6,6 +6,7 @@
 mod agent;
 mod duration;
 mod hook;
+mod host;
 mod keys;
 mod layers;
 mod manifest;
@@ -26,6 +27,7 @@ use sha2::{Digest, Sha256};
 
 pub use agent::AgentSettings;
 pub use hook::Hook;
+pub use host::{ExpectedHost, ExpectedNode, KernelVersion};
 pub use keys::{Keys, Section, Setting};
 pub use manifest::{Entry, Expected, ExpectedNic, Manifest, Wanted, WantedPort};
 pub use overrides::Overrides;

@@ -1,5 +1,7 @@
 //! What one look at one thing says.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::probe::ProbeError;
@@ -46,7 +48,7 @@ pub struct Finding {
     /// What there is.
     pub found: String,
     /// What there should be.
-    pub expected: &'static str,
+    pub expected: Cow<'static, str>,
     /// What to do about it; may be advice where all is well.
     pub mend: Option<String>,
 }
@@ -56,14 +58,14 @@ impl Finding {
         check: &'static str,
         level: Level,
         found: impl Into<String>,
-        expected: &'static str,
+        expected: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self {
             subject: HOST.to_owned(),
             check,
             level,
             found: found.into(),
-            expected,
+            expected: expected.into(),
             mend: None,
         }
     }

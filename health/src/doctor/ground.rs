@@ -1,11 +1,13 @@
 //! The root that is examined, and what kind of host is below it.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, eaccess};
 
+use crate::host::{Profile, RELEASE};
 use crate::probe::{ProbeError, text};
 
 /// Files of a distribution, as the list of its modules, are longer than those of sysfs. It is only looked through.
@@ -15,13 +17,24 @@ const LONGEST: u64 = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Ground {
     root: PathBuf,
+    profile: OnceCell<Profile>,
+    /// What the manifest asks of the host beyond what is always read.
+    asked: Vec<String>,
 }
 
 impl Ground {
-    pub(super) fn at(root: &Path) -> Self {
+    pub(super) fn at(root: &Path, asked: Vec<String>) -> Self {
         Self {
             root: root.to_owned(),
+            profile: OnceCell::new(),
+            asked,
         }
+    }
+
+    /// How the host is set up, as the agent reads it.
+    pub(super) fn profile(&self) -> &Profile {
+        self.profile
+            .get_or_init(|| Profile::read(&self.root, &self.asked))
     }
 
     pub(super) fn path(&self, below: &str) -> PathBuf {
@@ -74,15 +87,13 @@ impl Ground {
 
     /// Major and minor number of the kernel's version, with the whole of it.
     pub(super) fn kernel(&self) -> Result<Option<(u32, u32, String)>, ProbeError> {
-        let below = "proc/sys/kernel/osrelease";
-        let Some(release) = self.text(below)? else {
+        let Some(release) = self.profile().kernel.clone()? else {
             return Ok(None);
         };
-        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(major)), Some(Ok(minor))) => Ok(Some((major, minor, release))),
-            _ => Err(ProbeError::malformed(
-                &self.path(below),
+        match Profile::version(&release) {
+            Some((major, minor)) => Ok(Some((major, minor, release))),
+            None => Err(ProbeError::malformed(
+                &self.path(RELEASE),
                 &release,
                 "a version as 6.12.43",
             )),

@@ -20,17 +20,18 @@ const WORDS: &[&str] = &[
 ];
 
 pub(super) fn examine(ground: &Ground) -> Vec<Finding> {
-    let units = ground.names("sys/class/iommu");
-    let groups = ground.names("sys/kernel/iommu_groups").len();
+    let profile = ground.profile();
+    let units = &profile.iommus;
+    let groups = profile.groups.values().sum();
     let on = !units.is_empty() || groups > 0;
     vec![
-        unit(ground, &units, groups),
-        grouped(groups, &units),
+        unit(ground, units, groups),
+        grouped(groups, units),
         command_line(ground, on),
     ]
 }
 
-fn unit(ground: &Ground, units: &[String], groups: usize) -> Finding {
+fn unit(ground: &Ground, units: &[String], groups: u32) -> Finding {
     const EXPECTED: &str = "an IOMMU that the kernel uses";
     if !units.is_empty() {
         return Finding::new(IOMMU, Level::Ok, units.join(", "), EXPECTED);
@@ -64,7 +65,7 @@ fn words(ground: &Ground) -> &'static str {
     }
 }
 
-fn grouped(groups: usize, units: &[String]) -> Finding {
+fn grouped(groups: u32, units: &[String]) -> Finding {
     const EXPECTED: &str = "IOMMU groups, the unit in which VFIO hands devices out";
     match groups {
         0 if !units.is_empty() => Finding::new(GROUPS, Level::Warn, "none yet", EXPECTED).mend(
@@ -79,8 +80,8 @@ fn grouped(groups: usize, units: &[String]) -> Finding {
 
 fn command_line(ground: &Ground, on: bool) -> Finding {
     const EXPECTED: &str = "nothing that turns the IOMMU off, and iommu=pt";
-    let line = match ground.text("proc/cmdline") {
-        Err(error) => return Finding::unread(COMMAND_LINE, &error, EXPECTED),
+    let line = match &ground.profile().command_line {
+        Err(error) => return Finding::unread(COMMAND_LINE, error, EXPECTED),
         Ok(None) => {
             return Finding::not_applicable(COMMAND_LINE, "no proc/cmdline in this tree");
         }

@@ -2,7 +2,7 @@
 
 use super::ground::Ground;
 use super::{Finding, Level};
-use crate::probe::ProbeError;
+use crate::host::{self, Huge, Share};
 
 const LOCKED: &str = "memlock";
 const HUGE: &str = "huge-pages";
@@ -16,11 +16,8 @@ const ENOUGH_LOCKED: u64 = 1 << 30;
 const IPC_LOCK: u64 = 1 << 14;
 /// The kernel's own, `DEFAULT_MAX_MAP_COUNT` of `<linux/mm.h>`.
 const DEFAULT_MAPS: u64 = 65_530;
-/// Names and sizes of huge pages that are used.
-const SIZES: &[(&str, &str)] = &[
-    ("hugepages-2048kB", "2 MiB"),
-    ("hugepages-1048576kB", "1 GiB"),
-];
+/// Sizes of huge pages that are used, in KiB and in words.
+const SIZES: &[(u64, &str)] = &[(2048, "2 MiB"), (1_048_576, "1 GiB")];
 
 pub(super) fn examine(ground: &Ground) -> Vec<Finding> {
     vec![locked(ground), huge(ground), maps(ground)]
@@ -28,18 +25,13 @@ pub(super) fn examine(ground: &Ground) -> Vec<Finding> {
 
 fn locked(ground: &Ground) -> Finding {
     const EXPECTED: &str = "as much as a job maps for its chips, or unlimited";
-    let limits = match ground.text("proc/self/limits") {
-        Err(error) => return Finding::unread(LOCKED, &error, EXPECTED),
+    let limits = match &ground.profile().limits {
+        Err(error) => return Finding::unread(LOCKED, error, EXPECTED),
         Ok(None) => return Finding::not_applicable(LOCKED, "no proc/self/limits in this tree"),
         Ok(Some(limits)) => limits,
     };
-    let Some(limit) = soft_limit(&limits) else {
-        let path = ground.path("proc/self/limits");
-        let error = ProbeError::malformed(&path, &limits, "a line Max locked memory");
-        return Finding::unread(LOCKED, &error, EXPECTED);
-    };
     let finding = |level, found: String| Finding::new(LOCKED, level, found, EXPECTED);
-    let bytes = match limit {
+    let bytes = match limits.locked {
         None => return finding(Level::Ok, "unlimited".to_owned()),
         Some(bytes) => bytes,
     };
@@ -59,17 +51,6 @@ fn locked(ground: &Ground) -> Finding {
     )
 }
 
-/// The soft limit of `proc/PID/limits`, proc_pid_limits(5): the inner `None` is no limit.
-fn soft_limit(limits: &str) -> Option<Option<u64>> {
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max locked memory"))?;
-    match line.split_whitespace().next()? {
-        "unlimited" => Some(None),
-        bytes => bytes.parse().ok().map(Some),
-    }
-}
-
 fn has_capability(ground: &Ground, bit: u64) -> bool {
     let status = ground.long_text("proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -80,17 +61,26 @@ fn has_capability(ground: &Ground, bit: u64) -> bool {
 
 fn huge(ground: &Ground) -> Finding {
     const EXPECTED: &str = "some free, on the node of each accelerator";
+    let profile = ground.profile();
+    let pools = match &profile.huge_pages {
+        Err(error) => return Finding::unread(HUGE, error, EXPECTED),
+        Ok(pools) => pools,
+    };
     let mut told = Vec::new();
     let (mut all, mut free) = (0, 0);
-    for (name, size) in SIZES {
-        let pool = match pool(ground, &format!("sys/kernel/mm/hugepages/{name}")) {
-            Err(error) => return Finding::unread(HUGE, &error, EXPECTED),
-            Ok(None) => continue,
-            Ok(Some(pool)) => pool,
+    for (kib, size) in SIZES {
+        let of_size = |pool: &&Huge| pool.kib == *kib;
+        let Some(pool) = pools
+            .iter()
+            .filter(of_size)
+            .find(|pool| pool.node.is_none())
+        else {
+            continue;
         };
-        all += pool.all;
-        free += pool.free;
-        told.push(format!("{size}: {}{}", pool.told(), by_node(ground, name)));
+        all += pool.share.all;
+        free += pool.share.free;
+        let by_node = by_node(ground, pools, *kib);
+        told.push(format!("{size}: {}{by_node}", shown(pool.share)));
     }
     if told.is_empty() {
         return Finding::not_applicable(HUGE, "no sys/kernel/mm/hugepages in this tree");
@@ -110,75 +100,42 @@ fn huge(ground: &Ground) -> Finding {
     }
 }
 
-/// Huge pages of one size.
-pub(super) struct Pool {
-    pub(super) all: u64,
-    pub(super) free: u64,
-}
-
-impl Pool {
-    fn told(&self) -> String {
-        match self.all {
-            0 => "none".to_owned(),
-            all => format!("{} of {all} free", self.free),
-        }
+fn shown(pages: Share) -> String {
+    match pages.all {
+        0 => "none".to_owned(),
+        all => format!("{} of {all} free", pages.free),
     }
-}
-
-fn pool(ground: &Ground, directory: &str) -> Result<Option<Pool>, ProbeError> {
-    let all = ground.number(&format!("{directory}/nr_hugepages"))?;
-    let free = ground.number(&format!("{directory}/free_hugepages"))?;
-    Ok(all.zip(free).map(|(all, free)| Pool { all, free }))
 }
 
 /// The NUMA nodes of a host.
 pub(super) fn nodes(ground: &Ground) -> Vec<u32> {
-    let mut nodes: Vec<u32> = ground
-        .names("sys/devices/system/node")
-        .iter()
-        .filter_map(|name| name.strip_prefix("node")?.parse().ok())
-        .collect();
-    nodes.sort_unstable();
-    nodes
+    host::nodes(&ground.path(""))
 }
 
 /// Huge pages of all sizes on a node; `None` when that cannot be told.
-pub(super) fn on_node(ground: &Ground, node: u32) -> Option<Pool> {
-    let mut sum: Option<Pool> = None;
-    for (name, _) in SIZES {
-        let directory = format!("sys/devices/system/node/node{node}/hugepages/{name}");
-        if let Ok(Some(found)) = pool(ground, &directory) {
-            let sum = sum.get_or_insert(Pool { all: 0, free: 0 });
-            sum.all += found.all;
-            sum.free += found.free;
-        }
-    }
-    sum
+pub(super) fn on_node(ground: &Ground, node: u32) -> Option<Share> {
+    ground.profile().huge_on(node)
 }
 
 /// How they are spread, where there is more than one node.
-fn by_node(ground: &Ground, name: &str) -> String {
-    let nodes = nodes(ground);
-    if nodes.len() < 2 {
+fn by_node(ground: &Ground, pools: &[Huge], kib: u64) -> String {
+    if nodes(ground).len() < 2 {
         return String::new();
     }
-    let told: Vec<String> = nodes
+    let told: Vec<String> = pools
         .iter()
-        .filter_map(|node| {
-            let directory = format!("sys/devices/system/node/node{node}/hugepages/{name}");
-            let pool = pool(ground, &directory).ok()??;
-            Some(format!("node {node}: {}", pool.told()))
-        })
+        .filter(|pool| pool.kib == kib)
+        .filter_map(|pool| Some(format!("node {}: {}", pool.node?, shown(pool.share))))
         .collect();
     format!(" ({})", told.join(", "))
 }
 
 fn maps(ground: &Ground) -> Finding {
     const EXPECTED: &str = "65530, the kernel's own, or more";
-    match ground.number("proc/sys/vm/max_map_count") {
-        Err(error) => Finding::unread(MAPS, &error, EXPECTED),
+    match &ground.profile().max_map_count {
+        Err(error) => Finding::unread(MAPS, error, EXPECTED),
         Ok(None) => Finding::not_applicable(MAPS, "no proc/sys/vm/max_map_count in this tree"),
-        Ok(Some(count)) if count >= DEFAULT_MAPS => {
+        Ok(Some(count)) if *count >= DEFAULT_MAPS => {
             Finding::new(MAPS, Level::Ok, count.to_string(), EXPECTED)
         }
         Ok(Some(count)) => {
@@ -223,10 +180,13 @@ mod tests {
     }
 
     fn pages(tree: &Tree, directory: &str, all: u64, free: u64) {
-        for (name, _) in SIZES {
-            tree.write(&format!("{directory}/{name}/nr_hugepages"), all.to_string());
+        for (kib, _) in SIZES {
             tree.write(
-                &format!("{directory}/{name}/free_hugepages"),
+                &format!("{directory}/hugepages-{kib}kB/nr_hugepages"),
+                all.to_string(),
+            );
+            tree.write(
+                &format!("{directory}/hugepages-{kib}kB/free_hugepages"),
                 free.to_string(),
             );
         }

@@ -7,6 +7,7 @@ mod finding;
 mod ground;
 mod iommu;
 mod kernel;
+mod manifest;
 mod memory;
 mod module;
 mod no_iommu;
@@ -17,6 +18,7 @@ mod vfio;
 
 use std::path::Path;
 
+use crate::config::ExpectedHost;
 pub use finding::{Finding, HOST, Level};
 use ground::Ground;
 
@@ -33,10 +35,10 @@ const TOPICS: &[Topic] = &[
     (memory::CHECKS, memory::examine),
 ];
 
-/// Examines the host below `root`.
+/// Examines the host below `root`, and holds it against what its manifest wants.
 #[must_use]
-pub fn examine(root: &Path) -> Vec<Finding> {
-    let ground = Ground::at(root);
+pub fn examine(root: &Path, wanted: &ExpectedHost) -> Vec<Finding> {
+    let ground = Ground::at(root, wanted.asked());
     let mut found = Vec::new();
     for (checks, examine) in TOPICS {
         if ground.is_simulated() {
@@ -50,6 +52,7 @@ pub fn examine(root: &Path) -> Vec<Finding> {
             found.extend(examine(&ground));
         }
     }
+    found.extend(manifest::examine(&ground, wanted));
     found.extend(accelerator::examine(&ground));
     found
 }

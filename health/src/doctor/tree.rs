@@ -73,7 +73,7 @@ impl Tree {
     }
 
     pub(super) fn ground(&self) -> Ground {
-        Ground::at(self.root())
+        Ground::at(self.root(), Vec::new())
     }
 
     pub(super) fn device(&self) -> PathBuf {

@@ -20,6 +20,8 @@ pub(super) struct Rules<'a> {
     pub(super) modes: &'a Modes,
     /// The hold on this component or on the host.
     pub(super) hold: Option<&'a Hold>,
+    /// Why no job may start on the host, whatever the component is like.
+    pub(super) host: Option<&'a str>,
 }
 
 /// A check and what it said.
@@ -56,7 +58,7 @@ pub(super) struct Component {
 impl Component {
     pub(super) fn new(kind: Kind, bdf: String, at: Moment) -> Self {
         let checks = check::for_kind(kind).into_iter().map(|check| Checked {
-            judged: Judged::new(check.name(), at),
+            judged: Judged::beginning(check.name(), at, check.at_first()),
             check,
         });
         Self {
@@ -116,7 +118,14 @@ impl Component {
     pub(super) fn settle(&mut self, at: Moment, rules: Rules<'_>) -> Vec<Transition> {
         let mut transitions = Vec::new();
         let (state, excused) = self.by_checks(rules.hold);
-        let (flapping, repeat) = self.episodes.update(at, state, excused, rules.settings);
+        let (flapping, repeat) = match self.kind {
+            // A setting that is changed to and fro is as bad as it is now, and no card to be taken out.
+            Kind::Host => {
+                let nothing = Finding::not_applicable("not judged of a host");
+                (nothing.clone(), nothing)
+            }
+            _ => self.episodes.update(at, state, excused, rules.settings),
+        };
         self.flapping.mode = rules.modes.of(FLAPPING, rules.settings);
         self.repeat.mode = rules.modes.of(REPEAT, rules.settings);
         if let Some(change) = self.flapping.take(at, flapping) {
@@ -170,6 +179,9 @@ impl Component {
             if let Some(Ok(())) = facts.outcome(*kind) {
                 self.read.insert(*kind, facts.at);
             }
+        }
+        if let (Kind::Host, Some(Ok(_))) = (self.kind, &facts.kernel_log) {
+            self.last_seen = Some(facts.at);
         }
         if let Some(Ok(_)) = facts.presence {
             self.last_seen = Some(facts.at);
@@ -262,6 +274,12 @@ impl Component {
         }
     }
 
+    /// Why it must not be given work, if it must not.
+    pub(super) fn is_unfit(&self) -> Option<String> {
+        let (state, reason, _) = self.worst();
+        (state == HealthState::Unhealthy).then_some(reason)
+    }
+
     /// The strongest action of all; at least to watch when something was not seen for long.
     fn action(&self, at: Moment, settings: &Settings) -> Action {
         let long_unseen = self.counting().any(|judged| {
@@ -299,6 +317,12 @@ impl Component {
         if state == HealthState::Unhealthy {
             let answer = Admit::No;
             return Admission { answer, reason };
+        }
+        if let Some(host) = rules.host.filter(|_| self.kind != Kind::Host) {
+            return Admission {
+                answer: Admit::No,
+                reason: format!("the host: {host}"),
+            };
         }
         let held = rules.hold.map(ToString::to_string);
         let held = held.or_else(|| self.judged().find_map(|judged| waits(judged, at, rules)));

@@ -28,13 +28,18 @@ pub(super) struct Judged {
 impl Judged {
     /// A rule that has not seen anything yet.
     pub(super) fn new(name: &str, at: Moment) -> Self {
+        Self::beginning(name, at, Finding::blind("no data yet"))
+    }
+
+    /// A rule that has not seen anything yet, and what it says until then.
+    pub(super) fn beginning(name: &str, at: Moment, finding: Finding) -> Self {
         Self {
             name: name.to_owned(),
             mode: Mode::On,
-            finding: Finding::blind("no data yet"),
             since: at,
-            unseen: Some(at),
-            ever_seen: false,
+            unseen: finding.counts.then_some(at),
+            ever_seen: !finding.counts,
+            finding,
             stale: None,
             recovered: None,
         }

@@ -64,6 +64,11 @@ impl Engine {
         }
     }
 
+    /// By what is judged.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Other settings from now on, as after a reload.
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = self.clock.settings(settings);
@@ -95,6 +100,7 @@ impl Engine {
             settings: &self.settings,
             modes: &self.modes,
             hold: held(&self.holds, &key.1),
+            host: None,
         };
         let transitions = match self.components.get_mut(&key) {
             Some(component) => component.observe(rules, sample),
@@ -177,6 +183,8 @@ impl Engine {
     #[must_use]
     pub fn components(&self, now: Moment) -> Vec<ComponentStatus> {
         let now = self.clock.moment(now);
+        let host = self.components.get(&(Kind::Host, HOST.to_owned()));
+        let host = host.and_then(Component::is_unfit);
         self.components
             .values()
             .map(|component| {
@@ -184,6 +192,7 @@ impl Engine {
                     settings: &self.settings,
                     modes: &self.modes,
                     hold: held(&self.holds, &component.bdf),
+                    host: host.as_deref(),
                 };
                 component.status(now, rules)
             })

@@ -42,7 +42,7 @@ impl Modes {
 #[must_use]
 pub fn rules() -> Vec<&'static str> {
     let mut names = Vec::new();
-    for kind in [Kind::Accelerator, Kind::Nic] {
+    for kind in Kind::ALL {
         for check in check::for_kind(kind) {
             if !names.contains(&check.name()) {
                 names.push(check.name());
@@ -252,6 +252,7 @@ impl Engine {
             settings: &self.settings,
             modes: &self.modes,
             hold: held(&self.holds, address),
+            host: None,
         };
         let nothing = |what: &str| OrderError::NothingToClear {
             component: address.to_owned(),

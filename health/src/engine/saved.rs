@@ -145,7 +145,7 @@ impl Engine {
         // One that only the manifest names has no past.
         let components = self.components.values();
         let components = components
-            .filter(|component| is_bdf(&component.bdf))
+            .filter(|component| is_bdf(&component.bdf) || component.kind == Kind::Host)
             .map(SavedComponent::of);
         Ok(Saved {
             components: components.collect::<Result<_, _>>()?,

@@ -1,4 +1,4 @@
-//! A reader's side: one address, one descriptor.
+//! A reader's side: one file is named, one descriptor comes.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -12,7 +12,7 @@ use rustix::net::{
     SocketFlags, SocketType, connect, recvmsg, send, socket_with,
 };
 
-use super::{ANSWER, VERSION, socket_path};
+use super::{ANSWER, KERNEL_LOG, VERSION, socket_path};
 use crate::probe::ProbeError;
 
 /// An opener that is there answers at once: it opens one file, which waits for no device.
@@ -24,17 +24,26 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// When no opener answers, or it refuses.
 pub fn ask(root: &Path, bdf: &str) -> Result<File, ProbeError> {
     let path = socket_path(root);
-    exchange(&path, bdf).map_err(|error| ProbeError::io(&path, &error))
+    exchange(&path, bdf.as_bytes()).map_err(|error| ProbeError::io(&path, &error))
 }
 
-fn exchange(path: &Path, bdf: &str) -> io::Result<File> {
+/// Asks the opener of the host under `root` for its kernel log, open for reading without waiting.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_kernel_log(root: &Path) -> Result<File, ProbeError> {
+    let path = socket_path(root);
+    exchange(&path, KERNEL_LOG).map_err(|error| ProbeError::io(&path, &error))
+}
+
+fn exchange(path: &Path, asked: &[u8]) -> io::Result<File> {
     let flags = SocketFlags::CLOEXEC;
     let peer = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     set_socket_timeout(&peer, Timeout::Recv, Some(PATIENCE))?;
     set_socket_timeout(&peer, Timeout::Send, Some(PATIENCE))?;
     connect(&peer, &SocketAddrUnix::new(path)?)?;
     let mut request = vec![VERSION];
-    request.extend_from_slice(bdf.as_bytes());
+    request.extend_from_slice(asked);
     send(&peer, &request, SendFlags::NOSIGNAL)?;
 
     let mut answer = [0; ANSWER];

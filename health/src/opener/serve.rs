@@ -4,7 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use rustix::net::{
     SocketFlags, SocketType, accept_with, bind, listen, recv, sendmsg, socket_with,
 };
 
-use super::{OpenerError, REQUEST, VERSION, socket_path};
+use super::{KERNEL_LOG, OpenerError, REQUEST, VERSION, socket_path};
+use crate::kernel_log::source;
 use crate::probe::ProbeError;
 use crate::probe::directory::Directory;
 use crate::probe::discover::{is_bdf, is_watched};
@@ -108,6 +109,7 @@ impl Opener {
                 tracing::warn!(user, "refused: only the agent's user is served");
                 Err(Errno::EACCES)
             }
+            Some([VERSION, asked @ ..]) if asked == KERNEL_LOG => self.kernel_log(),
             Some([VERSION, bdf @ ..]) => self.config(bdf),
             _ => Err(Errno::EPROTO),
         };
@@ -128,6 +130,17 @@ impl Opener {
         function
             .regular_file("config")
             .map_err(|error| reason(&error))
+    }
+
+    /// Opens the kernel log.
+    fn kernel_log(&self) -> Result<File, Errno> {
+        let failed = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+        let file = source::open(&source::path(&self.root)).map_err(failed)?;
+        let kind = file.metadata().map_err(failed)?.file_type();
+        match kind.is_char_device() || kind.is_file() {
+            true => Ok(file),
+            false => Err(Errno::EINVAL),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::directory::Directory;
 use super::{ProbeError, text};
 use crate::facts::Kind;
+use crate::operator::HOST;
 
 /// A function worth watching.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,22 @@ pub struct Found {
     pub pci_id: String,
     /// Its network interface.
     pub interface: Option<String>,
+    /// Of the host: what the manifest asks of it beyond what is always read.
+    pub asked: Vec<String>,
+}
+
+impl Found {
+    /// The host itself.
+    #[must_use]
+    pub fn host(asked: Vec<String>) -> Self {
+        Self {
+            bdf: HOST.to_owned(),
+            kind: Kind::Host,
+            pci_id: String::new(),
+            interface: None,
+            asked,
+        }
+    }
 }
 
 impl Found {
@@ -178,6 +195,7 @@ impl Discovery {
                 bdf,
                 kind,
                 interface,
+                asked: Vec::new(),
             });
         }
         Ok(found)

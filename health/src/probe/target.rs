@@ -17,6 +17,7 @@ use super::link_status::LinkStatus;
 use super::vitals::{VitalsProbe, serial_number};
 use super::{ProbeError, aer, attributes, link, port, ports, rdma, text};
 use crate::facts::{Class, FactKind, Facts, Identity, Kind, Presence};
+use crate::host::Profile;
 use crate::opener;
 use crate::time::Moment;
 
@@ -134,6 +135,9 @@ impl Target {
 
     /// As [`look`](Self::look), with a list of locks that other looks share.
     pub(crate) fn look_with(&mut self, class: Class, locks: &mut Locks) -> Sample {
+        if self.found.kind == Kind::Host {
+            return self.look_at_host(class);
+        }
         let presence = self.presence();
         let here = presence == Ok(Presence::Present);
         if !here {
@@ -187,6 +191,20 @@ impl Target {
             kind: self.found.kind,
             identity,
             facts,
+        }
+    }
+
+    /// Reads how the host is set up.
+    fn look_at_host(&self, class: Class) -> Sample {
+        let profile = (class >= Class::Slow).then(|| Profile::read(&self.root, &self.found.asked));
+        Sample {
+            bdf: Arc::clone(&self.bdf),
+            kind: self.found.kind,
+            identity: Identity::default(),
+            facts: Facts {
+                profile: profile.map(|profile| Ok(Box::new(profile))),
+                ..Facts::none(Moment::now())
+            },
         }
     }
 

@@ -184,6 +184,7 @@ mod tests {
                 kind: Kind::Accelerator,
                 pci_id: "1ae5:a100".to_owned(),
                 interface: None,
+                asked: Vec::new(),
             }),
         };
         let request = Request::Read {

@@ -91,11 +91,13 @@ impl Database {
         Ok(())
     }
 
-    /// Keeps records of the kernel log, with the event that each gives rise to; the ids of the
-    /// events that are new.
+    /// Keeps records of the kernel log, with the event that each gives rise to, other events, and up to where the log
+    /// was read; the ids of the events that are new.
     pub(super) fn write_kernel(
         &mut self,
-        entries: &[(KernelRecord, Option<Event>)],
+        records: &[(KernelRecord, Option<Event>)],
+        others: &[Event],
+        seen: Option<u64>,
     ) -> rusqlite::Result<Vec<u64>> {
         let boot = self.boot;
         let transaction = self.connection.transaction()?;
@@ -105,7 +107,13 @@ impl Database {
             |row| row.get(0),
         )?;
         let mut new = Vec::new();
-        for (record, event) in entries {
+        if seen.is_none_or(|seen| signed(seen) > floor) {
+            for event in others {
+                insert(&transaction, boot, event)?;
+                new.push(event.id);
+            }
+        }
+        for (record, event) in records {
             let sequence = signed(record.sequence);
             if sequence <= floor {
                 continue;
@@ -125,6 +133,12 @@ impl Database {
                 insert(&transaction, boot, event)?;
                 new.push(event.id);
             }
+        }
+        if let Some(seen) = seen {
+            transaction.execute(
+                "UPDATE boots SET kernel_floor = max(kernel_floor, ?2) WHERE number = ?1",
+                [boot, signed(seen)],
+            )?;
         }
         transaction.commit()?;
         Ok(new)

@@ -9,7 +9,7 @@ use super::database::Known;
 use super::open::SetAside;
 use super::worker::{Flushed, OpenedFile, Worker};
 use super::{
-    Batch, Event, KernelRecord, Query, Record, States, StoreError, StoreSettings, StoreStatus,
+    Batch, Event, KernelBatch, Query, Record, States, StoreError, StoreSettings, StoreStatus,
 };
 
 /// [`Record::kind`] of the store's own events; they begin with [`TROUBLE`](super::TROUBLE).
@@ -314,7 +314,7 @@ impl Front {
     pub(super) fn append_kernel(
         &mut self,
         now_unix_ms: u64,
-        entries: Vec<(KernelRecord, Option<Record>)>,
+        batch: KernelBatch,
     ) -> Result<Vec<Event>, StoreError> {
         // What waits was first.
         self.flush(now_unix_ms);
@@ -324,17 +324,24 @@ impl Front {
                 reason: trouble.reason.clone(),
             });
         }
-        let entries: Vec<_> = entries
+        let KernelBatch {
+            records,
+            events,
+            seen,
+        } = batch;
+        let others: Vec<_> = events
+            .into_iter()
+            .map(|event| self.numbered(event))
+            .collect();
+        let records: Vec<_> = records
             .into_iter()
             .map(|(record, event)| (record, event.map(|event| self.numbered(event))))
             .collect();
-        let mut events: Vec<Event> = entries
-            .iter()
-            .filter_map(|(_, event)| event.clone())
-            .collect();
-        let asked = self
-            .worker
-            .ask(move |keeper| keeper.write(|database| database.write_kernel(&entries)));
+        let of_records = records.iter().filter_map(|(_, event)| event.clone());
+        let mut events: Vec<Event> = others.iter().cloned().chain(of_records).collect();
+        let asked = self.worker.ask(move |keeper| {
+            keeper.write(|database| database.write_kernel(&records, &others, seen))
+        });
         let outcome = match asked {
             Ok(answer) => match answer.recv_timeout(self.settings.deadline) {
                 Ok(outcome) => outcome,

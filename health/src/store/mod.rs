@@ -28,7 +28,9 @@ use serde::{Deserialize, Serialize};
 
 pub use error::StoreError;
 pub use reader::Reader;
-pub use record::{Event, KernelRecord, MOST, ORDER, Page, Query, Record, SCHEMA, TRANSITION};
+pub use record::{
+    Event, KernelBatch, KernelRecord, MOST, ORDER, Page, Query, Record, SCHEMA, TRANSITION,
+};
 
 use front::Front;
 use worker::{Place, Worker};
@@ -236,21 +238,21 @@ impl Store {
         front.told()
     }
 
-    /// Keeps records of this boot's kernel log, each once whatever is tried again, and with each
-    /// the event that it gives rise to. The events that are new. After an error the same records
-    /// are to be given again; those that the disk took in spite of its silence are then known.
+    /// Keeps what was read of this boot's kernel log, each record once whatever is tried again, and with each
+    /// the event that it gives rise to. The events that are new. After an error the same batch
+    /// is to be given again; what the disk took in spite of its silence is then known.
     ///
     /// # Errors
-    /// When they cannot be written now: the kernel has them still.
+    /// When it cannot be written now: the kernel has it still.
     pub fn append_kernel(
         &self,
         now_unix_ms: u64,
-        entries: Vec<(KernelRecord, Option<Record>)>,
+        batch: KernelBatch,
     ) -> Result<Vec<Event>, StoreError> {
-        self.lock().append_kernel(now_unix_ms, entries)
+        self.lock().append_kernel(now_unix_ms, batch)
     }
 
-    /// The greatest sequence number of this boot's kernel log that is kept.
+    /// The sequence number up to which this boot's kernel log has been read.
     ///
     /// # Errors
     /// When the file cannot be read.

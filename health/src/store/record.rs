@@ -143,6 +143,34 @@ pub struct KernelRecord {
     pub text: String,
 }
 
+/// What was read of the kernel log in one go: kept all or not at all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KernelBatch {
+    /// Records that are kept, each once, and the events that they give rise to.
+    pub records: Vec<(KernelRecord, Option<Record>)>,
+    /// What else is to be told, as that some were lost.
+    pub events: Vec<Record>,
+    /// The sequence number up to which the log has been read.
+    pub seen: Option<u64>,
+}
+
+impl KernelBatch {
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.events.is_empty()
+    }
+}
+
+impl From<Vec<(KernelRecord, Option<Record>)>> for KernelBatch {
+    fn from(records: Vec<(KernelRecord, Option<Record>)>) -> Self {
+        Self {
+            records,
+            ..Self::default()
+        }
+    }
+}
+
 /// Which events are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -147,8 +147,10 @@ pub(crate) const BOOTS: &[Boot] = &[
     Boot {
         name: "agent",
         lines: LTS,
+        extras: &[Extra::Edu],
         modules: &["aer_inject"],
-        groups: &["agent"],
+        // The last of "agent" leaves a chip that stopped.
+        groups: &["agent_log", "agent"],
         ..PLAIN
     },
     Boot {

@@ -47,7 +47,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// A guest has only just booted, and is not to be let off for that.
-const DEFAULT: &str = "[judgement]\nboot_grace = \"0 s\"\n";
+pub(super) const DEFAULT: &str = "[judgement]\nboot_grace = \"0 s\"\n";
 /// What is read every ten seconds is read every second.
 const EACH_SECOND: &str = "[agent]\nslow_interval = \"1 s\"\n[judgement]\nboot_grace = \"0 s\"\n";
 /// Half of the ten seconds after which it would have looked anyhow; it aims at two.
@@ -62,7 +62,7 @@ impl Agent {
         Self::start_with(guest, EACH_SECOND)
     }
 
-    fn start_with(guest: &Guest, config: &str) -> Result<Self> {
+    pub(super) fn start_with(guest: &Guest, config: &str) -> Result<Self> {
         // What an earlier test did to the chip is not held against it.
         match fs::remove_dir_all("/var/lib/auk") {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -93,16 +93,21 @@ impl Agent {
         Ok(Self(agent))
     }
 
+    /// Its process.
+    pub(super) fn pid(&self) -> Result<Pid> {
+        Ok(Pid::from_raw(self.0.id().try_into()?))
+    }
+
     /// Has it end by itself, and says how long that took.
     pub(super) fn stop(mut self, guest: &Guest) -> Result<Duration> {
         let started = Instant::now();
-        kill(Pid::from_raw(self.0.id().try_into()?), Signal::SIGTERM)?;
+        kill(self.pid()?, Signal::SIGTERM)?;
         guest.wait_for("the agent to end", || Ok(self.0.try_wait()?.is_some()))?;
         Ok(started.elapsed())
     }
 }
 
-fn first(guest: &Guest) -> Result<String> {
+pub(super) fn first(guest: &Guest) -> Result<String> {
     guest
         .chips()?
         .into_iter()
@@ -144,7 +149,7 @@ pub(super) fn state(guest: &Guest, address: &str) -> Result<String> {
 
 /// Waits until a check of a component is in a state, and tells how long that took: until it was seen here, and until the
 /// agent said so by its own clock, as to ask takes its time in an emulated machine.
-fn see(guest: &Guest, address: &str, check: &str, wanted: &[&str]) -> Result<Duration> {
+pub(super) fn see(guest: &Guest, address: &str, check: &str, wanted: &[&str]) -> Result<Duration> {
     let started = Instant::now();
     let begun = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let mut said = Duration::ZERO;

@@ -12,6 +12,7 @@ use crate::guest::Guest;
 use crate::pci;
 use crate::registry::{Test, test};
 use crate::tests::agent::{Agent, agent_log, component, state};
+use crate::tests::agent_log::events;
 
 pub(crate) const TESTS: &[Test] = &[test(
     "a_config_read_that_sleeps_in_the_kernel_holds_up_nobody",
@@ -27,6 +28,8 @@ fn a_config_read_that_sleeps_in_the_kernel_holds_up_nobody(guest: &Guest) -> Res
     let [dead, other] = &guest.chips()?[..] else {
         anyhow::bail!("there are {:?}, and two were expected", guest.chips()?);
     };
+    // The kernel looks for tasks that hang each so many seconds.
+    fs::write("/proc/sys/kernel/hung_task_timeout_secs", "10\n")?;
     let agent = Agent::launch(CONFIG)?;
     both_healthy(guest, dead, other)?;
 
@@ -45,7 +48,8 @@ fn a_config_read_that_sleeps_in_the_kernel_holds_up_nobody(guest: &Guest) -> Res
             "the dead chip to be seen no more, and a reader to sleep",
             || {
                 Ok(sleeping_readers()?.len() == 1
-                    && ["unobservable", "unhealthy"].contains(&state(guest, dead)?.as_str()))
+                    && ["unobservable", "degraded", "unhealthy"]
+                        .contains(&state(guest, dead)?.as_str()))
             },
         )
         .with_context(agent_log)?;
@@ -97,6 +101,17 @@ fn a_config_read_that_sleeps_in_the_kernel_holds_up_nobody(guest: &Guest) -> Res
     let said = state(guest, dead)?;
     println!("measured: after the reset the agent says {said}");
     ensure!(said != "healthy", "a dead chip is called {said}");
+    let heard = events(guest, "kernel_log")?;
+    let hung = heard
+        .iter()
+        .find(|event| event["details"]["rule"] == "hung_task");
+    let hung = hung.with_context(|| format!("no task that hangs was heard of: {heard:#?}"))?;
+    println!("measured: the agent heard {}", hung["summary"]);
+    ensure!(
+        component(guest, "host")?["state"] == "degraded",
+        "{:#}",
+        component(guest, "host")?
+    );
     agent.stop(guest)?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod aer;
 mod agent;
 mod agent_hang;
+mod agent_log;
 mod bind;
 mod chip;
 mod chip_death;
@@ -34,6 +35,7 @@ pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("aer", aer::TESTS),
     ("agent", agent::TESTS),
     ("agent_hang", agent_hang::TESTS),
+    ("agent_log", agent_log::TESTS),
     ("bind", bind::TESTS),
     ("chip", chip::TESTS),
     ("chip_death", chip_death::TESTS),

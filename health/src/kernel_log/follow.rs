@@ -1,0 +1,340 @@
+//! Goes through the log: what was lost is told, what is of interest is kept, what comes in storms is counted.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::names::Names;
+use super::pattern::{Found, full};
+use super::record::Line;
+use super::rules::{self, Rule};
+use super::source::{Next, Source};
+use crate::facts::Heard;
+use crate::operator::HOST;
+use crate::store::{KernelBatch, KernelRecord, Record};
+use crate::time::{Moment, millis};
+
+/// [`Record::kind`] of a line of the kernel.
+pub const LINE: &str = "kernel_log";
+/// [`Record::kind`] of lines that were lost.
+pub const GAP: &str = "kernel_log_gap";
+/// [`Record::kind`] of lines that were counted and not kept.
+pub const STORM: &str = "kernel_log_storm";
+
+/// Lines of a rule about one component that are kept of a storm.
+const KEPT: u64 = 10;
+/// How long a storm is counted before it is told again.
+const STORM_LASTS: Duration = Duration::from_secs(60);
+/// Storms that are counted at once; no host has so many functions and rules that complain.
+const MOST_STORMS: usize = 256;
+/// Components of which something was heard and not asked for yet.
+const MOST_BLAMED: usize = 1024;
+
+/// Follows a log.
+#[derive(Debug)]
+pub struct Follower {
+    /// The last sequence number that was read.
+    last: Option<u64>,
+    names: Names,
+    /// Number and severity of the firmware's report that is being printed.
+    report: Option<(String, String)>,
+    storms: BTreeMap<(&'static str, String), Storm>,
+    heard: BTreeMap<String, Vec<Heard>>,
+}
+
+/// Lines of one rule about one component.
+#[derive(Clone, Copy, Debug)]
+struct Storm {
+    since: Duration,
+    count: u64,
+    first: u64,
+    last: u64,
+}
+
+/// What was read in one go.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// What is to be kept.
+    pub kept: KernelBatch,
+    /// Addresses of what it is about.
+    pub blamed: Vec<String>,
+    /// Whether there is more to read.
+    pub more: bool,
+}
+
+impl Follower {
+    /// Goes on after a sequence number, or with the oldest record that there is.
+    #[must_use]
+    pub fn after(last: Option<u64>) -> Self {
+        Self {
+            last,
+            names: Names::default(),
+            report: None,
+            storms: BTreeMap::new(),
+            heard: BTreeMap::new(),
+        }
+    }
+
+    /// The last sequence number that was read.
+    #[must_use]
+    pub fn seen(&self) -> Option<u64> {
+        self.last
+    }
+
+    /// What was heard of a component since this was last asked.
+    pub fn take_heard(&mut self, component: &str) -> Vec<Heard> {
+        self.heard.remove(component).unwrap_or_default()
+    }
+
+    /// Drops what was heard of components that nobody asks about.
+    pub fn forget_heard(&mut self) {
+        self.heard.clear();
+    }
+
+    /// Reads at most so many records. `function` knows the function of an interface by today's names.
+    ///
+    /// # Errors
+    /// When the log cannot be read, and nothing was read before that.
+    pub fn read(
+        &mut self,
+        source: &mut Source,
+        now: Moment,
+        most: usize,
+        function: impl Fn(&str) -> Option<String>,
+    ) -> io::Result<Batch> {
+        let mut batch = Batch::default();
+        for _ in 0..most {
+            let next = match source.read_next() {
+                // What was read is not to be lost; the next read has the error again.
+                Err(_) if batch.kept.seen.is_some() => break,
+                next => next?,
+            };
+            match next {
+                Next::Record(record) => {
+                    if let Some(line) = Line::parse(record) {
+                        self.take(&line, now, &function, &mut batch);
+                    }
+                }
+                // How many, the next record's number says.
+                Next::Overrun => {}
+                Next::Nothing => {
+                    self.tell_storms(now, &mut batch);
+                    return Ok(batch);
+                }
+            }
+        }
+        self.tell_storms(now, &mut batch);
+        batch.more = true;
+        Ok(batch)
+    }
+
+    fn take(
+        &mut self,
+        line: &Line<'_>,
+        now: Moment,
+        function: &impl Fn(&str) -> Option<String>,
+        batch: &mut Batch,
+    ) {
+        if let Some(last) = self.last {
+            if line.sequence <= last {
+                return;
+            }
+            if line.sequence > last + 1 {
+                Self::tell_gap(last + 1, line.sequence - 1, now, batch);
+            }
+        }
+        self.last = Some(line.sequence);
+        batch.kept.seen = Some(line.sequence);
+        if !line.of_kernel {
+            return;
+        }
+        self.names.learn(line.text);
+        self.follow_report(line.text);
+        let Some((rule, found)) = rules::find(line.text, self.severity_of(line.text)) else {
+            return;
+        };
+        let blamed = self.blamed(line, &found, function);
+        let component = blamed.clone().unwrap_or_else(|| HOST.to_owned());
+        // A clock that is ahead of ours says that it was now.
+        let age = now.uptime.saturating_sub(line.at);
+        self.hear(&component, rule, line, &found, age);
+        if self.is_kept(rule, &component, line.sequence, now) {
+            let at_unix_ms = now.unix_ms.saturating_sub(millis(age));
+            batch
+                .kept
+                .records
+                .push(kept(line, rule, &found, blamed, at_unix_ms));
+        }
+        if !batch.blamed.contains(&component) {
+            batch.blamed.push(component);
+        }
+    }
+
+    /// The firmware's report of an error is many lines that begin with its number; one says how bad it is.
+    fn follow_report(&mut self, text: &str) {
+        let severity = text
+            .strip_prefix('{')
+            .and_then(|rest| rest.split_once("}[Hardware Error]: event severity: "));
+        if let Some((number, severity)) = severity {
+            self.report = Some((number.to_owned(), severity.to_owned()));
+        }
+    }
+
+    fn severity_of(&self, text: &str) -> Option<&str> {
+        let (number, severity) = self.report.as_ref()?;
+        let rest = text.strip_prefix('{')?.strip_prefix(number.as_str())?;
+        rest.starts_with('}').then_some(severity.as_str())
+    }
+
+    /// Address of the function that a line is about.
+    fn blamed(
+        &self,
+        line: &Line<'_>,
+        found: &Found<'_>,
+        function: &impl Fn(&str) -> Option<String>,
+    ) -> Option<String> {
+        let of_interface = |name: &str| match self.names.function(name) {
+            Some(function) => Some(function.to_owned()),
+            None => function(name),
+        };
+        found
+            .function
+            .map(full)
+            .or_else(|| found.interface.and_then(of_interface))
+            .or_else(|| line.device.map(str::to_owned))
+    }
+
+    fn hear(
+        &mut self,
+        component: &str,
+        rule: &'static Rule,
+        line: &Line<'_>,
+        found: &Found<'_>,
+        age: Duration,
+    ) {
+        if self.heard.len() >= MOST_BLAMED && !self.heard.contains_key(component) {
+            return;
+        }
+        let heard = self.heard.entry(component.to_owned()).or_default();
+        let count = found.count.unwrap_or(1);
+        let news = Heard {
+            rule: rule.name.to_owned(),
+            count,
+            age,
+            sequence: line.sequence,
+            text: shortened(line.text),
+        };
+        match heard.iter_mut().find(|heard| heard.rule == rule.name) {
+            Some(known) => {
+                let count = known.count.saturating_add(count);
+                *known = Heard { count, ..news };
+            }
+            None => heard.push(news),
+        }
+    }
+
+    /// Whether a line is kept, or counted as one of many.
+    fn is_kept(
+        &mut self,
+        rule: &'static Rule,
+        component: &str,
+        sequence: u64,
+        now: Moment,
+    ) -> bool {
+        let mut key = (rule.name, component.to_owned());
+        if !self.storms.contains_key(&key) && self.storms.len() >= MOST_STORMS {
+            // Those of all others of this rule are one.
+            key.1 = HOST.to_owned();
+        }
+        let storm = self.storms.entry(key).or_insert(Storm {
+            since: now.uptime,
+            count: 0,
+            first: sequence,
+            last: sequence,
+        });
+        storm.count += 1;
+        storm.last = sequence;
+        if storm.count == KEPT + 1 {
+            storm.first = sequence;
+        }
+        storm.count <= KEPT
+    }
+
+    /// Tells what was counted, once its time is over.
+    fn tell_storms(&mut self, now: Moment, batch: &mut Batch) {
+        self.storms.retain(|(rule, component), storm| {
+            let lasts = now.uptime.saturating_sub(storm.since);
+            if lasts < STORM_LASTS {
+                return true;
+            }
+            if storm.count > KEPT {
+                let more = storm.count - KEPT;
+                let (first, last) = (storm.first, storm.last);
+                batch.kept.events.push(Record {
+                    at_unix_ms: now.unix_ms,
+                    kind: STORM.to_owned(),
+                    component: Some(component.clone()).filter(|component| component != HOST),
+                    summary: format!(
+                        "{rule}: {more} more lines in {} s, which are not kept one by one (records {first} to {last})",
+                        lasts.as_secs()
+                    ),
+                    details: json!({ "rule": rule, "count": more, "first": first, "last": last }),
+                });
+            }
+            false
+        });
+    }
+
+    fn tell_gap(first: u64, last: u64, now: Moment, batch: &mut Batch) {
+        let count = last - first + 1;
+        batch.kept.events.push(Record {
+            at_unix_ms: now.unix_ms,
+            kind: GAP.to_owned(),
+            component: None,
+            summary: format!(
+                "{count} records of the kernel log were overwritten before they were read ({first} to {last})"
+            ),
+            details: json!({ "count": count, "first": first, "last": last }),
+        });
+    }
+}
+
+/// A line and the event that it is.
+fn kept(
+    line: &Line<'_>,
+    rule: &Rule,
+    found: &Found<'_>,
+    blamed: Option<String>,
+    at_unix_ms: u64,
+) -> (KernelRecord, Option<Record>) {
+    let record = KernelRecord {
+        sequence: line.sequence,
+        at_unix_ms,
+        priority: line.severity,
+        text: line.text.to_owned(),
+    };
+    let event = Record {
+        at_unix_ms,
+        kind: LINE.to_owned(),
+        component: blamed,
+        summary: format!("{}: {}", rule.name, line.text),
+        details: json!({
+            "rule": rule.name,
+            "topic": rule.topic,
+            "why": rule.why,
+            "sequence": line.sequence,
+            "severity": line.severity,
+            "subject": found.subject,
+            "text": line.text,
+        }),
+    };
+    (record, Some(event))
+}
+
+/// As much of a line as evidence shows.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 200;
+    text.chars().take(SHOWN).collect()
+}
