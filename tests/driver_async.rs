@@ -1,4 +1,5 @@
 //! Commands as futures.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failing test")]
 
 mod driver_support;
 
