@@ -2,7 +2,7 @@
 //!
 //! The way in is [`Device::open`], or [`pci::Host`] for looking around first; `docs/driver.md` is the tour. Each
 //! module uses only those before it: [`pci`], [`bus`], [`mmio`], [`dma`], [`ring`], [`device`], [`queue`].
-//! `unsafe` is in [`mmio`] and [`dma`] alone.
+//! `unsafe` is in [`mmio`], [`dma`], `bus/vfio/ioctl.rs` and, with the feature `tokio`, `queue/future/interrupt.rs`.
 
 pub mod bus;
 mod deadline;

@@ -16,7 +16,7 @@ use auk_health::verdict::HealthState;
 use serde::Deserialize;
 
 /// Of each sort there are so many at least.
-const LEAST: usize = 20;
+const LEAST: usize = 25;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
