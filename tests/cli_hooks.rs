@@ -75,6 +75,16 @@ impl Bench {
         })
     }
 
+    /// Waits until the agent has looked so many times more.
+    fn wait_rounds(&self, more: u64) {
+        let rounds = || {
+            let status = self.host.auk(&["status", "--json"]).json();
+            status["agent"]["rounds"].as_u64().unwrap_or(0)
+        };
+        let before = rounds();
+        eventually("more looks", || (rounds() >= before + more).then_some(()));
+    }
+
     /// What the store has of the chip as a whole having become unhealthy.
     fn unhealthy(&self) -> Vec<Event> {
         let reader = Reader::open(&state_directory(&self.host.root)).unwrap();
@@ -90,7 +100,9 @@ impl Bench {
 
 #[test]
 fn a_hook_is_told_the_event_that_the_store_has_by_its_id() {
-    let bench = Bench::new("cat > event.new && mv event.new event && echo $AUK_EVENT_ID >> ids");
+    let bench = Bench::new(
+        "echo $$ > pid; cat > event.new && mv event.new event && echo $AUK_EVENT_ID >> ids",
+    );
     let agent = bench.agent();
     bench.wait_healthy();
     bench.harm();
@@ -103,13 +115,15 @@ fn a_hook_is_told_the_event_that_the_store_has_by_its_id() {
     assert_eq!(told["id"], stored[0].id);
     assert_eq!(told["stored"], true);
     assert_eq!(told["details"]["component"], CHIP);
+    // That it has ended must have been stored: an agent that stops before would rightly tell it again.
+    let hook = fs::read_to_string(bench.trace("pid")).unwrap();
+    let process = PathBuf::from("/proc").join(hook.trim());
+    eventually("the end of the hook", || (!process.exists()).then_some(()));
+    bench.wait_rounds(3);
     assert_eq!(agent.stop(Signal::SIGTERM).code(), Some(0));
     // What was told is told once.
     let agent = bench.agent();
-    eventually("a look of the next agent", || {
-        let status = bench.host.auk(&["status", "--json"]).json();
-        (status["agent"]["rounds"].as_u64() > Some(3)).then_some(())
-    });
+    bench.wait_rounds(3);
     assert_eq!(bench.lines("ids", 1), ids);
     drop(agent);
 }
