@@ -264,3 +264,19 @@ fn a_storm_of_damaged_frames_is_unhealthy_and_a_burst_of_as_many_is_not() {
     assert_eq!(verdict.state, HealthState::Unhealthy);
     assert_eq!(verdict.action, Action::Drain);
 }
+
+#[test]
+fn errors_that_load_and_the_other_end_raise_are_degraded_at_most() {
+    let mut bench = running();
+    for second in 0..1200 {
+        bench.port().errors.tx = Some(second * 1000);
+        bench.port().errors.rx = Some(5 + second * 1000);
+        bench.look();
+        assert!(bench.state() <= HealthState::Degraded);
+    }
+    let verdict = bench.verdict("port_errors");
+    assert_eq!(
+        (verdict.state, verdict.action),
+        (HealthState::Degraded, Action::Watch)
+    );
+}

@@ -12,7 +12,11 @@ use crate::facts::FactKind;
 use crate::verdict::{Action, Confidence};
 
 /// The counters that are judged.
-const FILES: [&str; 3] = ["rx_crc_errors", "rx_errors", "tx_errors"];
+const FILES: [&str; 3] = [DAMAGED, "rx_errors", "tx_errors"];
+/// The one of them that damaged frames alone raise. The others sum up what drivers take for an error, and load and the other end
+/// raise them too: mlx5's `tx_errors` has the packets in it that were discarded on their way out (`if_out_discards`,
+/// drivers/net/ethernet/mellanox/mlx5/core/en_main.c). No number of those says that no job gets on.
+const DAMAGED: &str = "rx_crc_errors";
 
 /// Limits.
 #[derive(Clone, Debug)]
@@ -58,7 +62,7 @@ impl Section for Limits {
             1..=1_000_000,
             why,
         );
-        let why = "each is a lost packet, for which RDMA sends everything after it again: no job gets on beside so many";
+        let why = "of rx_crc_errors alone: each is a lost packet, for which RDMA sends everything after it again: no job gets on beside so many";
         let bounds = 1..=1_000_000_000;
         keys.within("unhealthy_per_minute", &mut self.storm, bounds, why);
         let why = "a retrain makes a burst";
@@ -123,6 +127,7 @@ impl Check for PortErrorRates {
             deltas += 1;
             let (sum, bad) = rate.rate.add(now, delta, most);
             let (_, many) = rate.storm.add(now, delta, storm);
+            let many = many && file == DAMAGED;
             let storms = rate.storms.update(now, many, many, clear);
             stormy |= storms;
             if rate.latch.update(now, bad, bad, clear) || storms {
