@@ -229,6 +229,29 @@ fn what_a_storm_had_more_is_told_in_a_line_when_its_time_is_over() {
 }
 
 #[test]
+fn what_was_said_in_weeks_is_heard_by_the_minute_and_not_as_of_now() {
+    let host = Host::new();
+    let week = 7 * 86_400;
+    let mut text = String::new();
+    for line in 0..=1000 {
+        let micros = week * 1_000_000 * line / 1000;
+        writeln!(text, "3,{},{micros},-;{FAULT}", line + 1).unwrap();
+    }
+    fs::write(host.log(), text).unwrap();
+    let now = Moment {
+        uptime: Duration::from_secs(week),
+        unix_ms: 1_700_000_000_000,
+    };
+    let mut source = Source::open(host.tree.root()).unwrap();
+    let mut follower = Follower::after(None);
+    follower.read(&mut source, now, 10_000, |_| None).unwrap();
+    let heard = follower.take_heard(CHIP);
+    let now = heard.iter().filter(|heard| heard.age.is_zero());
+    assert_eq!(now.map(|heard| heard.count).sum::<u64>(), 1);
+    assert!(heard.len() <= 120, "{}", heard.len());
+}
+
+#[test]
 fn an_old_name_of_an_interface_leads_to_its_function() {
     let mut host = Host::new();
     host.says(&[

@@ -238,3 +238,25 @@ fn memory_that_lost_data_is_unhealthy_until_the_next_boot_and_corrected_errors_c
     bench.look();
     assert_eq!(state(&bench, "machine_checks"), HealthState::Healthy);
 }
+
+#[test]
+fn lines_of_hours_that_are_read_at_once_are_not_the_rate_of_now() {
+    let mut bench = bench(Kind::Accelerator);
+    let minutes = (0..120).map(|minute| heard("iommu_fault", 40, Duration::from_secs(60 * minute)));
+    say(&mut bench, minutes.rev().collect());
+    // Of ten minutes there are 400; of those before there are none.
+    assert_eq!(state(&bench, "iommu_faults"), HealthState::Unhealthy);
+    let few = (0..120).map(|minute| heard("iommu_fault", 4, Duration::from_secs(60 * minute)));
+    let mut bench = self::bench(Kind::Accelerator);
+    say(&mut bench, few.collect());
+    assert_eq!(state(&bench, "iommu_faults"), HealthState::Degraded);
+    // Each is of the time at which it was printed, and leaves the window with that.
+    let mut bench = self::bench(Kind::Accelerator);
+    say(
+        &mut bench,
+        vec![heard("iommu_fault", 9, Duration::from_secs(540))],
+    );
+    bench.minutes(2);
+    now(&mut bench, "iommu_fault", 1);
+    assert_eq!(state(&bench, "iommu_faults"), HealthState::Healthy);
+}

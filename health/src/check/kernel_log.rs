@@ -278,13 +278,12 @@ impl<T: Judged> Check for Logged<T> {
         let now = view.now.uptime;
         let clear_after = view.settings.clear_after;
         let limits = T::limits(&view.settings.limits.kernel_log);
-        let growth = Growth::at_once(weighed.counted);
-        let lines = self.lines.add(now, limits.degraded.1, growth);
-        let bad = weighed.counted > 0 || weighed.serious;
+        let lines = weighed.sum(&mut self.lines, now, limits.degraded.1);
+        let bad = !weighed.counted.is_empty() || weighed.serious;
         let too_many = lines >= limits.degraded.0 || weighed.serious;
         let degraded = self.latch.update(now, too_many, bad, clear_after);
         let storm = limits.storm.filter(|(most, window)| {
-            let sum = self.storm.add(now, *window, growth);
+            let sum = weighed.sum(&mut self.storm, now, *window);
             self.storm_latch.update(now, sum >= *most, bad, clear_after)
         });
         Ok(self.finding(lines, degraded, storm, limits))
@@ -294,8 +293,19 @@ impl<T: Judged> Check for Logged<T> {
 /// What the lines of a look come to.
 #[derive(Default)]
 struct Weighed {
-    counted: u64,
+    /// How many were printed when, by the clock of looks.
+    counted: Vec<(Duration, u64)>,
     serious: bool,
+}
+
+impl Weighed {
+    /// Adds them to a window, each at its time, and gives the window's sum.
+    fn sum(&self, lines: &mut Window, now: Duration, span: Duration) -> u64 {
+        for (at, count) in &self.counted {
+            lines.add(*at, span, Growth::at_once(*count));
+        }
+        lines.add(now, span, Growth::at_once(0))
+    }
 }
 
 impl<T: Judged> Logged<T> {
@@ -316,7 +326,11 @@ impl<T: Judged> Logged<T> {
 
     fn weigh(&mut self, heard: &[Heard], view: &View<'_>) -> Weighed {
         let mut weighed = Weighed::default();
-        let window = T::limits(&view.settings.limits.kernel_log).degraded.1;
+        let limits = T::limits(&view.settings.limits.kernel_log);
+        let storm = limits.storm.map_or(Duration::ZERO, |(_, window)| window);
+        let window = limits.degraded.1.max(storm);
+        let mut heard: Vec<&Heard> = heard.iter().collect();
+        heard.sort_by_key(|heard| std::cmp::Reverse(heard.age));
         for heard in heard {
             let of_topic = |rule: &&Rule| rule.topic == T::TOPIC;
             let Some(rule) = rules::named(&heard.rule).filter(of_topic) else {
@@ -343,7 +357,10 @@ impl<T: Judged> Logged<T> {
                     });
                 }
                 Weight::Serious => weighed.serious = true,
-                _ => weighed.counted = weighed.counted.saturating_add(heard.count),
+                _ => {
+                    let at = view.now.uptime.saturating_sub(heard.age);
+                    weighed.counted.push((at, heard.count));
+                }
             }
             self.last = Some(line);
         }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::names::Names;
 use super::pattern::{Found, full};
 use super::record::Line;
-use super::rules::{self, Rule};
+use super::rules::{self, Rule, Weight};
 use super::source::{Next, Source};
 use crate::facts::Heard;
 use crate::operator::HOST;
@@ -31,6 +31,10 @@ const STORM_LASTS: Duration = Duration::from_secs(60);
 const MOST_STORMS: usize = 256;
 /// Components of which something was heard and not asked for yet.
 const MOST_BLAMED: usize = 1024;
+/// Lines that count are summed by the minute in which they were printed: what was said in weeks is not the rate of now.
+const SUMMED: Duration = Duration::from_secs(60);
+/// Minutes of one rule about one component that are kept; the oldest go first.
+const MOST_MINUTES: usize = 120;
 
 /// Follows a log.
 #[derive(Debug)]
@@ -41,7 +45,8 @@ pub struct Follower {
     /// Number and severity of the firmware's report that is being printed.
     report: Option<(String, String)>,
     storms: BTreeMap<(&'static str, String), Storm>,
-    heard: BTreeMap<String, Vec<Heard>>,
+    /// By component, each with the minute in which it was printed.
+    heard: BTreeMap<String, Vec<(u64, Heard)>>,
 }
 
 /// Lines of one rule about one component.
@@ -85,7 +90,8 @@ impl Follower {
 
     /// What was heard of a component since this was last asked.
     pub fn take_heard(&mut self, component: &str) -> Vec<Heard> {
-        self.heard.remove(component).unwrap_or_default()
+        let heard = self.heard.remove(component).unwrap_or_default();
+        heard.into_iter().map(|(_, heard)| heard).collect()
     }
 
     /// Drops what was heard of components that nobody asks about.
@@ -226,13 +232,24 @@ impl Follower {
             sequence: line.sequence,
             text: shortened(line.text),
         };
-        match heard.iter_mut().find(|heard| heard.rule == rule.name) {
-            Some(known) => {
-                let count = known.count.saturating_add(count);
-                *known = Heard { count, ..news };
-            }
-            None => heard.push(news),
+        // Of what does not count the last says it all.
+        let minute = match rule.weight {
+            Weight::Counted => line.at.as_secs() / SUMMED.as_secs(),
+            _ => 0,
+        };
+        let of_rule = |(_, heard): &(u64, Heard)| heard.rule == rule.name;
+        let last = heard.iter_mut().rfind(|known| of_rule(known));
+        if let Some((_, known)) = last.filter(|(of, _)| *of == minute) {
+            let count = known.count.saturating_add(count);
+            *known = Heard { count, ..news };
+            return;
         }
+        if heard.iter().filter(|known| of_rule(known)).count() >= MOST_MINUTES
+            && let Some(oldest) = heard.iter().position(of_rule)
+        {
+            heard.remove(oldest);
+        }
+        heard.push((minute, news));
     }
 
     /// Whether a line is kept, or counted as one of many.
