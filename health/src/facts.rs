@@ -290,6 +290,9 @@ pub struct RdmaPort {
     pub rate_mbit: Option<u64>,
     /// Addresses that are set, of the first few in `gids`.
     pub gids: u32,
+    /// The interface of its first address, `gid_attrs/ndevs/0`; `None` for one without, or without an address.
+    #[serde(default)]
+    pub interface: Option<String>,
     /// Those of `counters` and `hw_counters` that are judged and that the driver has, by name.
     pub counters: BTreeMap<String, u64>,
 }

@@ -40,6 +40,7 @@ fn a_port_is_read_with_the_counters_that_its_driver_has() {
     assert_eq!(port.phys_state, "5: LinkUp");
     assert_eq!(port.link_layer, LinkLayer::Ethernet);
     assert_eq!((port.rate_mbit, port.gids), (Some(400_000), 1));
+    assert_eq!(port.interface, None);
     let counters: Vec<_> = port.counters.iter().collect();
     let named = |name: &str| name.to_owned();
     assert_eq!(
@@ -50,6 +51,16 @@ fn a_port_is_read_with_the_counters_that_its_driver_has() {
         ],
         "one that says N/A is not counted"
     );
+}
+
+#[test]
+fn a_port_names_the_interface_of_its_first_address() {
+    let tree = Tree::new();
+    let names = tree.rdma(NIC, "mlx5_0").join("gid_attrs/ndevs");
+    fs::create_dir_all(&names).unwrap();
+    fs::write(names.join("0"), "eth0\n").unwrap();
+    let ports = read(&tree).unwrap();
+    assert_eq!(ports[0].interface.as_deref(), Some("eth0"));
 }
 
 #[test]

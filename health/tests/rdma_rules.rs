@@ -177,3 +177,65 @@ fn a_counter_that_is_not_read_any_more_and_comes_back_begins_anew() {
     }
     assert_eq!(bench.state(), HealthState::Healthy);
 }
+
+/// A second port of the device, of another interface.
+fn with_another_port(bench: &mut Bench) {
+    let ports = bench.facts.rdma.as_mut().unwrap().as_mut().unwrap();
+    let mut other = ports[0].clone();
+    other.port = 2;
+    ports.push(other);
+}
+
+#[test]
+fn ports_of_a_device_that_are_of_other_interfaces_are_not_judged_by_this_one() {
+    for named in [false, true] {
+        let mut bench = Bench::nic();
+        with_another_port(&mut bench);
+        if named {
+            // The names are told, and the first is not that of the interface.
+            bench.interface = Some("eth0".to_owned());
+            let ports = bench.facts.rdma.as_mut().unwrap().as_mut().unwrap();
+            ports[0].interface = Some("eth1".to_owned());
+            ports[1].interface = Some("eth0".to_owned());
+        }
+        bench.looks(5);
+        let (own, other) = if named { (1, 0) } else { (0, 1) };
+        let down = |bench: &mut Bench, at: usize| {
+            let ports = bench.facts.rdma.as_mut().unwrap().as_mut().unwrap();
+            ports[at].state = RdmaState::Down;
+        };
+        down(&mut bench, other);
+        bench.looks(100);
+        assert_eq!(bench.state(), HealthState::Healthy);
+        assert_eq!(bench.status().admission.answer, Admit::Yes);
+        down(&mut bench, own);
+        bench.looks(100);
+        assert_eq!(bench.state(), HealthState::Unhealthy);
+    }
+}
+
+#[test]
+fn each_port_of_infiniband_is_judged_by_itself() {
+    let mut bench = Bench::nic();
+    bench.rdma().link_layer = LinkLayer::InfiniBand;
+    with_another_port(&mut bench);
+    bench.looks(5);
+    let ports = bench.facts.rdma.as_mut().unwrap().as_mut().unwrap();
+    ports[1].state = RdmaState::Down;
+    bench.looks(100);
+    assert_eq!(bench.state(), HealthState::Unhealthy);
+}
+
+#[test]
+fn a_device_that_went_with_its_interface_to_another_namespace_is_not_missing() {
+    let mut bench = running();
+    bench.facts.port = Some(Ok(None));
+    bench.facts.rdma = Some(Ok(Vec::new()));
+    bench.looks(100);
+    let verdict = bench.verdict("rdma_port");
+    assert!(
+        !verdict.counts && verdict.reason.contains("namespace"),
+        "{verdict:#?}"
+    );
+    assert_eq!(bench.status().admission.answer, Admit::Yes);
+}

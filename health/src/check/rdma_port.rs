@@ -14,6 +14,9 @@ use crate::verdict::Action;
 /// `phys_state` of a port that somebody has disabled (`phys_state_to_str`, drivers/infiniband/core/sysfs.c).
 const DISABLED: &str = "3: Disabled";
 
+/// Why nothing is judged of a port whose interface is not shown.
+const ELSEWHERE: &str = "its interface is not here: in another network namespace";
+
 /// Limits.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
@@ -72,6 +75,11 @@ impl Check for RdmaPorts {
         // Without it there is no telling whose making the port's state is.
         let interface = super::known(&view.facts.port)?.as_ref();
         if ports.is_empty() {
+            // Whoever moved the interface may have moved the device with it.
+            if interface.is_none() {
+                self.none.update(view.now.uptime, false);
+                return Ok(Finding::not_applicable(ELSEWHERE));
+            }
             return Ok(self.none_left(view));
         }
         self.none.update(view.now.uptime, false);
@@ -79,8 +87,16 @@ impl Check for RdmaPorts {
             .retain(|name, _| ports.iter().any(|port| port.name() == *name));
         let mut worst = None;
         for port in ports {
-            let past = self.ports.entry(port.name()).or_default();
-            let finding = past.judge(view, port, interface);
+            let finding = match is_own(port, ports, view.identity.interface.as_deref()) {
+                true => {
+                    let past = self.ports.entry(port.name()).or_default();
+                    past.judge(view, port, interface)
+                }
+                false => Finding::not_applicable(format!(
+                    "{} is the port of another interface",
+                    port.name()
+                )),
+            };
             // A port of which there is nothing to say says nothing against another.
             let weight = |finding: &Finding| {
                 let weight = (finding.state, finding.hold);
@@ -232,6 +248,22 @@ impl Past {
     }
 }
 
+/// Whether a port is that of the function's interface. A device over Ethernet may have ports of other interfaces too: those of
+/// representors (drivers/infiniband/hw/mlx5/ib_rep.c), or the second of a card with two ports (mlx4). That of the interface
+/// names it by its first address; where none does, as over a bond, it is the first.
+fn is_own(port: &RdmaPort, ports: &[RdmaPort], interface: Option<&str>) -> bool {
+    if port.link_layer == LinkLayer::InfiniBand {
+        return true;
+    }
+    let names_it =
+        |port: &RdmaPort| port.interface.is_some() && port.interface.as_deref() == interface;
+    let of_device = || ports.iter().filter(|other| other.device == port.device);
+    match of_device().any(names_it) {
+        true => names_it(port),
+        false => of_device().map(|other| other.port).min() == Some(port.port),
+    }
+}
+
 /// Why a port's state is none of its own: it follows what is judged elsewhere, or what somebody has set.
 fn follows(port: &RdmaPort, interface: Option<&Port>) -> Option<&'static str> {
     if port.phys_state == DISABLED && port.link_layer == LinkLayer::InfiniBand {
@@ -241,7 +273,7 @@ fn follows(port: &RdmaPort, interface: Option<&Port>) -> Option<&'static str> {
         return None;
     }
     match interface {
-        None => Some("its interface is not here: in another network namespace"),
+        None => Some(ELSEWHERE),
         Some(interface) if interface.admin_up == Some(false) || interface.carrier.is_none() => {
             Some("its interface is set down")
         }

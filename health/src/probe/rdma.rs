@@ -118,6 +118,9 @@ fn port(directory: &Directory, device: String, port: u32) -> Result<RdmaPort, Pr
         phys_state: directory.text("phys_state")?.chars().take(64).collect(),
         rate_mbit: rate.as_deref().and_then(parse_rate),
         gids: gids(directory),
+        // Refused with EINVAL where the address is not set.
+        interface: (directory.text("gid_attrs/ndevs/0").ok())
+            .map(|name| name.chars().take(64).collect()),
         counters: counters(directory),
     })
 }

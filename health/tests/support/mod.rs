@@ -37,6 +37,7 @@ pub struct Bench {
     pub facts: Facts,
     pub serial: Option<String>,
     pub slot: Option<String>,
+    pub interface: Option<String>,
     pub bdf: &'static str,
     /// Whether the heartbeat goes on from look to look.
     pub beats: bool,
@@ -95,6 +96,7 @@ impl Bench {
             facts,
             serial: Some("a1".to_owned()),
             slot: None,
+            interface: None,
             bdf: BDF,
             beats: true,
             kind,
@@ -121,6 +123,7 @@ impl Bench {
             pci_id: "1ae5:a100".to_owned(),
             serial: self.serial.clone(),
             slot: self.slot.clone(),
+            interface: self.interface.clone(),
             upstream: Some("0000:00:01.0".to_owned()),
             ..Identity::default()
         };
@@ -361,6 +364,7 @@ pub fn rdma_port() -> RdmaPort {
         phys_state: "5: LinkUp".to_owned(),
         rate_mbit: Some(400_000),
         gids: 2,
+        interface: None,
         counters: [("counters/symbol_error".to_owned(), 7)].into(),
     }
 }
