@@ -260,3 +260,39 @@ fn lines_of_hours_that_are_read_at_once_are_not_the_rate_of_now() {
     now(&mut bench, "iommu_fault", 1);
     assert_eq!(state(&bench, "iommu_faults"), HealthState::Healthy);
 }
+
+#[test]
+fn a_machine_check_that_the_last_boot_left_over_is_degraded_and_one_of_this_boot_unhealthy() {
+    let mut bench = Bench::just_booted(Kind::Host);
+    say(&mut bench, Vec::new());
+    now(&mut bench, "machine_check_uncorrected", 1);
+    let verdict = bench.verdict("machine_checks");
+    assert_eq!(
+        (verdict.state, verdict.action),
+        (HealthState::Degraded, Action::Watch)
+    );
+    bench.minutes(11);
+    assert_eq!(state(&bench, "machine_checks"), HealthState::Healthy);
+    now(&mut bench, "machine_check_uncorrected", 1);
+    assert_eq!(state(&bench, "machine_checks"), HealthState::Unhealthy);
+}
+
+#[test]
+fn trouble_stands_while_the_log_cannot_be_read() {
+    let error = auk_health::probe::ProbeError::Denied {
+        path: "/dev/kmsg".to_owned(),
+    };
+    for (rule, count, before) in [
+        ("reset_failed", 1, HealthState::Unhealthy),
+        ("resume_failed", 1, HealthState::Degraded),
+    ] {
+        let mut bench = bench(Kind::Nic);
+        now(&mut bench, rule, count);
+        for unread in [Some(Err(error.clone())), None] {
+            bench.facts.kernel_log = unread;
+            bench.minutes(60);
+            let verdict = bench.verdict("reset_failures");
+            assert_eq!((verdict.state, verdict.counts), (before, true), "{rule}");
+        }
+    }
+}

@@ -263,9 +263,12 @@ impl<T: Judged> Check for Logged<T> {
         let heard = match &view.facts.kernel_log {
             Some(Ok(heard)) => heard,
             _ => {
-                return Err(Finding::not_applicable(
-                    "the kernel log is not read; see the host's kernel_log",
-                ));
+                let why = "the kernel log is not read; see the host's kernel_log";
+                // What was said stands; that no more is heard makes nothing good.
+                return Err(match self.is_trouble() {
+                    true => Finding::blind(why),
+                    false => Finding::not_applicable(why),
+                });
             }
         };
         self.learn(view);
@@ -309,6 +312,11 @@ impl Weighed {
 }
 
 impl<T: Judged> Logged<T> {
+    /// Whether something is held against the component.
+    fn is_trouble(&self) -> bool {
+        self.open.is_some() || self.latch.holds() || self.storm_latch.holds()
+    }
+
     /// Takes what else the look saw: whether the kernel counts, and whether a chip has a new life.
     fn learn(&mut self, view: &View<'_>) {
         if let Some(Ok(aer)) = &view.facts.aer {
@@ -336,7 +344,11 @@ impl<T: Judged> Logged<T> {
             let Some(rule) = rules::named(&heard.rule).filter(of_topic) else {
                 continue;
             };
-            let weighs = match rule.weight {
+            let weight = match rule.weight {
+                Weight::Fatal if rule.left_over && at_boot(heard, view) => Weight::Serious,
+                weight => weight,
+            };
+            let weighs = match weight {
                 Weight::Note => false,
                 Weight::Counted => heard.age < window && !at_boot(heard, view),
                 Weight::Serious => heard.age < view.settings.clear_after,
@@ -347,7 +359,7 @@ impl<T: Judged> Logged<T> {
                 continue;
             }
             let line = Line::of(heard, view);
-            match rule.weight {
+            match weight {
                 Weight::Fatal => {
                     let vitals = view.vitals().ok();
                     let generation = vitals.map(|(vitals, _)| vitals.generation);
@@ -391,7 +403,8 @@ impl<T: Judged> Logged<T> {
                 .with(line.evidence(less_than(rate)))
                 .sure(Confidence::Medium);
         }
-        let serious = rules::named(&line.rule).is_some_and(|rule| rule.weight == Weight::Serious);
+        let serious = rules::named(&line.rule)
+            .is_some_and(|rule| matches!(rule.weight, Weight::Serious | Weight::Fatal));
         let (reason, action, limit) = match serious {
             true => (line.why().to_owned(), T::SERIOUS, "none".to_owned()),
             false => (

@@ -198,6 +198,11 @@ impl Latch {
         {
             self.seen = None;
         }
+        self.holds()
+    }
+
+    /// Whether it holds, as far as was looked.
+    pub(crate) fn holds(&self) -> bool {
         self.seen.is_some()
     }
 }

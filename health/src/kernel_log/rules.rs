@@ -54,6 +54,8 @@ pub struct Rule {
     pub topic: Topic,
     /// How much it weighs.
     pub weight: Weight,
+    /// Whether such lines that are printed at boot may be of the time before it, and weigh less.
+    pub left_over: bool,
     /// How such lines begin.
     pub patterns: &'static [&'static [Piece]],
     /// The severity that the firmware's report must have begun with, for lines in such a report.
@@ -73,6 +75,7 @@ const PLAIN: Rule = Rule {
     name: "",
     topic: Topic::DriverErrors,
     weight: Weight::Note,
+    left_over: false,
     patterns: &[],
     report: None,
     why: "",

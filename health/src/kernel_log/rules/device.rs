@@ -144,6 +144,7 @@ pub(super) const RULES: &[Rule] = &[
         name: "firmware_pcie_corrected",
         topic: Topic::PcieErrors,
         weight: Weight::Counted,
+        left_over: false,
         patterns: &[&[
             Text("{"),
             Number,
@@ -163,6 +164,7 @@ pub(super) const RULES: &[Rule] = &[
         name: "firmware_pcie_recoverable",
         topic: Topic::PcieErrors,
         weight: Weight::Serious,
+        left_over: false,
         patterns: &[&[
             Text("{"),
             Number,
@@ -182,6 +184,7 @@ pub(super) const RULES: &[Rule] = &[
         name: "firmware_pcie_fatal",
         topic: Topic::PcieErrors,
         weight: Weight::Fatal,
+        left_over: false,
         patterns: &[&[
             Text("{"),
             Number,

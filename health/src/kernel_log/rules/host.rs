@@ -63,6 +63,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "machine_check_uncorrected",
         weight: Weight::Fatal,
+        // The banks outlive a reset, and what they hold is logged early in the next boot (`__mcheck_cpu_init_generic`).
+        left_over: true,
         patterns: &[
             &[Text(
                 "mce: Uncorrected hardware memory error in user-access at ",
