@@ -13,6 +13,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use auk_health::time::Moment;
 use auk_health::verdict::{Action, Admit, HealthState, Verdict};
 use auk_health::{Agent, AgentHandle, Config, Status};
 use tree::{NIC, Tree};
@@ -174,6 +175,17 @@ fn agent(tree: &Tree, manifest: &str) -> AgentHandle {
         .unwrap()
 }
 
+/// On a host that has just booted.
+fn early_agent(tree: &Tree, manifest: &str) -> AgentHandle {
+    let mut config = configured(&format!("[agent]\nhost_interval = \"100 ms\"\n{manifest}"));
+    config.settings.booted = Some(Moment::now().uptime);
+    Agent::builder(tree.root())
+        .config(config)
+        .interval(Duration::from_millis(50))
+        .start()
+        .unwrap()
+}
+
 fn verdict(status: &Status, check: &str) -> Option<Verdict> {
     status.component("host")?.verdict(check).cloned()
 }
@@ -321,4 +333,20 @@ fn what_makes_no_sense_in_the_manifest_is_told_with_its_line() {
         configured(&again).settings.manifest,
         configured(MANIFEST).settings.manifest
     );
+}
+
+#[test]
+fn what_services_have_not_set_up_yet_is_pending_after_the_boot_and_the_kernel_is_as_it_is() {
+    let tree = host();
+    write(&tree, "proc/cmdline", "root=/dev/sda1\n");
+    write(&tree, "proc/sys/kernel/numa_balancing", "1\n");
+    let required = "[manifest.host]\nrequired = [\"numa_balancing\"]";
+    let manifest = MANIFEST.replacen("[manifest.host]", required, 1);
+    let agent = early_agent(&tree, &manifest);
+    wait(&agent, "command_line", HealthState::Degraded);
+    let early = verdict(&agent.status(), "numa_balancing").unwrap();
+    assert_eq!(early.state, HealthState::Unobservable, "{early:#?}");
+    assert!(early.reason.contains("just booted"), "{}", early.reason);
+    wait(&agent, "huge_pages", HealthState::Healthy);
+    agent.stop().unwrap();
 }

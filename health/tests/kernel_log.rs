@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use auk_health::kernel_log::follow::{Follower, GAP, LINE, STORM};
 use auk_health::kernel_log::source::Source;
-use auk_health::store::{Event, Query, Store, StoreSettings};
+use auk_health::store::{self, Event, Query, Store, StoreSettings};
 use auk_health::time::{Moment, millis};
 use auk_health::verdict::{Admit, HealthState};
 use auk_health::{Agent, AgentHandle, Status, client};
@@ -373,6 +373,37 @@ fn a_log_that_may_not_be_read_is_unobservable_and_leaves_the_devices_alone() {
             .is_some_and(|nic| nic.state == HealthState::Healthy)
     });
     assert_eq!(status.component(NIC).unwrap().admission.answer, Admit::Yes);
+    agent.stop().unwrap();
+}
+
+#[test]
+fn a_log_that_cannot_be_stored_is_unobservable_and_is_read_on_when_it_can() {
+    let mut host = Host::new();
+    let agent = host.agent();
+    wait(&agent, "the host", |status| {
+        state(status, "host", "kernel_log") == Some(HealthState::Healthy)
+    });
+    let file = store::file(&host.tree.root().join("state"));
+    let other = rusqlite::Connection::open(file).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // The first shows that nothing can be written.
+    let start = Instant::now();
+    while state(&agent.status(), "host", "kernel_log") == Some(HealthState::Healthy) {
+        assert!(start.elapsed() < SOON, "{:#?}", agent.status().store);
+        host.says(&[FAULT]);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let status = agent.status();
+    let verdict = status.component("host").unwrap().verdict("kernel_log");
+    let verdict = verdict.unwrap();
+    assert_eq!(verdict.state, HealthState::Unobservable);
+    assert!(verdict.reason.contains("cannot be stored"), "{verdict:#?}");
+    host.says(&[HUNG]);
+    other.execute_batch("ROLLBACK").unwrap();
+    wait(&agent, "what was said meanwhile", |status| {
+        state(status, "host", "kernel_log") == Some(HealthState::Healthy)
+            && state(status, "host", "stalls") == Some(HealthState::Degraded)
+    });
     agent.stop().unwrap();
 }
 

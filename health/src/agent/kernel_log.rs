@@ -127,10 +127,18 @@ impl KernelLog {
         (!functions.is_empty()).then_some(Notice::Of(functions))
     }
 
-    /// What was heard of a component since this was last asked; `None` where there is no log to hear anything from.
+    /// What was heard of a component since this was last asked; `None` where there is no log to hear anything from, and an
+    /// error while nothing is read.
     pub(super) fn heard(&mut self, component: &str) -> Option<Reading<Vec<Heard>>> {
         match &self.log {
-            Ok(_) => Some(Ok(self.follower.take_heard(component))),
+            Ok(_) => {
+                let heard = self.follower.take_heard(component);
+                // What was heard before is to be judged all the same.
+                Some(match self.unstored.is_some() && heard.is_empty() {
+                    true => Err(ProbeError::Unstored),
+                    false => Ok(heard),
+                })
+            }
             Err(error) if error.is_not_found() => None,
             Err(error) => Some(Err(error.clone())),
         }

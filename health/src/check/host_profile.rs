@@ -7,6 +7,9 @@ use crate::facts::FactKind;
 use crate::host::{TOPICS, Topic};
 use crate::verdict::{Action, Evidence};
 
+/// Topics of which nothing changes after the kernel's start. Services set up what the others are about, in their time.
+const AS_BOOTED: [&str; 2] = ["kernel_version", "command_line"];
+
 /// The checks, one a topic.
 pub(super) fn of_host() -> Vec<Box<dyn Check>> {
     let checks = TOPICS.iter().map(|topic| {
@@ -78,6 +81,11 @@ impl Check for Profiled {
             "{}: {}, and the manifest wants {}{others}; {}",
             first.what, first.found, first.expected, first.mend
         );
+        if view.in_boot_grace() && !AS_BOOTED.contains(&self.name()) {
+            return Ok(Finding::pending(format!(
+                "{reason}; the host has only just booted"
+            )));
+        }
         let finding = match wanted.required.iter().any(|name| name == self.name()) {
             true => Finding::unhealthy(reason, Action::Drain),
             false => Finding::degraded(reason, Action::Watch),

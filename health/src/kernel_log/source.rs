@@ -66,10 +66,11 @@ impl Source {
     pub fn open(root: &Path) -> Result<Self, ProbeError> {
         let path = root.join(PATH);
         // A service may be denied it, or have a /dev of its own without it.
-        let opened = open(&path)
-            .or_else(|error| opener::ask_kernel_log(root).map_err(|_| error))
-            .map_err(|error| ProbeError::io(&path, &error));
-        let file = opened?;
+        let file = match open(&path) {
+            Ok(file) => file,
+            Err(error) => opener::ask_kernel_log(root)
+                .map_err(|refused| unseen(root, ProbeError::io(&path, &error), refused))?,
+        };
         let metadata = file
             .metadata()
             .map_err(|error| ProbeError::io(&path, &error))?;
@@ -117,6 +118,19 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
+}
+
+/// Why the log is not seen, of what its path gave and what the opener answered. That the /dev of a service has no log says
+/// nothing of the host's: each kernel that this runs on has one, so at the real root the opener is at fault.
+fn unseen(root: &Path, own: ProbeError, refused: ProbeError) -> ProbeError {
+    match refused {
+        _ if root != Path::new("/") || !own.is_not_found() => own,
+        ProbeError::NotFound { path } => ProbeError::Io {
+            path,
+            errno: Errno::ENOENT,
+        },
+        refused => refused,
+    }
 }
 
 /// Path of the log below a root.
@@ -280,6 +294,25 @@ mod tests {
         fs::create_dir_all(path(root.path())).unwrap();
         let error = Source::open(root.path()).unwrap_err().to_string();
         assert!(error.contains("dev/kmsg"), "{error}");
+    }
+
+    #[test]
+    fn a_host_whose_log_only_the_opener_shows_is_not_without_one_when_there_is_no_opener() {
+        let missing = |path: &str| ProbeError::NotFound {
+            path: path.to_owned(),
+        };
+        let own = || missing("/dev/kmsg");
+        let socket = "/run/auk-opener/socket";
+        let error = unseen(Path::new("/"), own(), missing(socket));
+        assert!(!error.is_not_found(), "{error}");
+        assert!(error.to_string().contains(socket), "{error}");
+        let denied = || ProbeError::Denied {
+            path: "/dev/kmsg".to_owned(),
+        };
+        assert_eq!(unseen(Path::new("/"), denied(), missing(socket)), denied());
+        assert_eq!(unseen(Path::new("/"), own(), denied()), denied());
+        // A tree of files has what it has.
+        assert_eq!(unseen(Path::new("/tree"), own(), missing(socket)), own());
     }
 
     /// Of this machine, where it has a log and lets us.

@@ -95,6 +95,9 @@ pub enum ProbeError {
         "the reader ended before it had read it, which is a bug of the agent or a lack of memory"
     )]
     ReaderLost,
+    /// What the kernel says is not read, as it cannot be stored.
+    #[error("what the kernel says cannot be stored, so it is not read")]
+    Unstored,
     /// No reader could be started.
     #[error("no reader could be started: {errno}")]
     NoReader {
