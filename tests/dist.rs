@@ -98,6 +98,15 @@ fn the_agent_has_no_capability_and_a_user_of_its_own() {
     }
 }
 
+/// The check `limits` shows what a unit gets that sets none.
+#[test]
+fn the_agent_sets_no_limit_that_it_compares() {
+    let unit = text("auk-agent.service");
+    for key in ["LimitNOFILE=", "LimitMEMLOCK="] {
+        assert!(!unit.lines().any(|line| line.starts_with(key)), "{key}");
+    }
+}
+
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
     let directory = tempfile::tempdir().unwrap();

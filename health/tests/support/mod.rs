@@ -125,7 +125,6 @@ impl Bench {
             slot: self.slot.clone(),
             interface: self.interface.clone(),
             upstream: Some("0000:00:01.0".to_owned()),
-            ..Identity::default()
         };
         Sample {
             bdf: self.bdf.into(),
