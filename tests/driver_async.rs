@@ -146,6 +146,33 @@ fn when_the_future_that_watches_the_queue_is_dropped_another_does() {
 }
 
 #[test]
+fn when_the_next_to_watch_the_queue_is_dropped_unpolled_another_does() {
+    let chip = chip();
+    let device = open(&chip);
+    block_on(async {
+        // Tasks live as long as they like.
+        let queue: &'static AsyncQueue = Box::leak(Box::new(queue(&device)));
+        let semaphores = device.buffer(24).unwrap();
+        let wait = |number: u64| {
+            let wait = Command::wait((&semaphores, number * 8), 1, 9_000);
+            queue.submit(&wait, SOON)
+        };
+        let (watches, next, last) = (wait(0), wait(1), wait(2));
+        let last = tokio::task::spawn_local(last);
+        tokio::task::yield_now().await;
+        let next = tokio::task::spawn_local(next);
+        tokio::task::yield_now().await;
+        semaphores.store(0, 1).unwrap();
+        watches.await.unwrap();
+        next.abort();
+        semaphores.store(8, 1).unwrap();
+        semaphores.store(16, 1).unwrap();
+        assert_eq!(timeout(SOON, last).await.unwrap().unwrap().unwrap(), 1);
+    });
+    assert_strict(&chip);
+}
+
+#[test]
 fn a_deadline_ends_a_future_and_not_its_command() {
     let chip = chip();
     let device = open(&chip);

@@ -250,6 +250,11 @@ impl Inner {
         }
     }
 
+    /// Whether the chip has an admin queue of this driver's.
+    pub(crate) fn check_admin(&self) -> Result<(), Error> {
+        self.with_admin(|_| Ok(()))
+    }
+
     pub(super) fn with_admin<T>(
         &self,
         work: impl FnOnce(&mut Admin) -> Result<T, Error>,

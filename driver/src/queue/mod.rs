@@ -105,6 +105,8 @@ impl Device {
         let inner = &self.inner;
         let depth_log2 = options.depth_log2(&inner.capabilities)?;
         let life = inner.running_life()?;
+        // Without an admin queue, as at the end of a reset, number and rings could not be given back before the next one.
+        inner.check_admin()?;
         let number = inner.take_queue()?;
         let queue = number.get();
         let pair = QueuePair::new(

@@ -108,9 +108,13 @@ impl IoQueue {
     ) -> Result<u64, Error> {
         let ticket = self.submit(command)?;
         let result = self.wait(ticket, deadline);
-        if let Err(Error::TimedOut { .. }) = &result {
-            let abort = self.inner.capabilities.timeouts().abort;
-            self.abort(ticket, abort)?;
+        if let Err(error) = &result
+            && self.pair.command_id(ticket.0).is_some()
+        {
+            let aborted = self.abort(ticket, self.inner.capabilities.timeouts().abort);
+            if matches!(error, Error::TimedOut { .. }) {
+                aborted?;
+            }
             // Its outcome, that it was aborted, is told by the error that the caller gets.
             let _ = self.try_collect(ticket);
         }

@@ -25,6 +25,9 @@ use crate::ring::Pending;
 use interrupt::Interrupt;
 use waiters::Waiters;
 
+/// Looks at the queue in one poll of a future before the task's others have their turn.
+const MOST_LOOKS: u32 = 16;
+
 /// An I/O queue whose commands are futures. See [`IoQueue::into_async`].
 #[derive(Debug)]
 pub struct AsyncQueue {
@@ -53,8 +56,9 @@ struct Look {
 /// A submitted command. Its output is the command's result.
 ///
 /// The doorbell is rung when any future of the queue is polled, so that commands that are submitted together cost one. When it
-/// is dropped the command runs on, and holds on to what it names until it has ended; nobody learns how. It must not be
-/// leaked after it was polled: others may then wait for it to look after the queue.
+/// is dropped the command runs on, and holds on to what it names until it has ended; nobody learns how. Once it was polled it
+/// must be polled on when its task is woken, or be dropped: not leaked, and not kept unpolled as by a `timeout` of a
+/// reference to it. Others may wait for it to look after the queue.
 #[derive(Debug)]
 #[must_use = "the command may not be started before a future of its queue is polled"]
 pub struct Submitted<'a> {
@@ -138,7 +142,8 @@ impl AsyncQueue {
     }
 
     fn poll(&self, ticket: Ticket, context: &mut Context<'_>) -> Poll<Result<u64, Error>> {
-        loop {
+        // A hostile chip can write completions of no command as fast as they are passed over.
+        for _ in 0..MOST_LOOKS {
             let state = &mut *self.state.borrow_mut();
             state.reap();
             if let Some(outcome) = state.outcome(ticket) {
@@ -146,11 +151,13 @@ impl AsyncQueue {
             }
             state.waiters.wait(ticket, context.waker());
             state.watcher = Some(ticket);
-            if state.queue.arm() || state.look(context)? || self.has_fired(context)? {
-                continue;
+            let looked = state.look(context)?;
+            if !(state.queue.arm() || looked || self.has_fired(context)?) {
+                return Poll::Pending;
             }
-            return Poll::Pending;
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether the interrupt has fired; if not, it will wake the task.
@@ -209,7 +216,8 @@ impl State {
         self.waiters.forget(ticket);
         // Its outcome, if it has ended, is nobody's.
         let _ = self.queue.pair.collect(ticket.0);
-        if self.watcher == Some(ticket) {
+        // Without a watcher one was woken to be it, which may be dropped before it is polled.
+        if self.watcher.is_none_or(|watcher| watcher == ticket) {
             self.watcher = None;
             self.waiters.wake_any();
         }
