@@ -125,6 +125,8 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 fn unseen(root: &Path, own: ProbeError, refused: ProbeError) -> ProbeError {
     match refused {
         _ if root != Path::new("/") || !own.is_not_found() => own,
+        // The opener, whose /dev is the host's, has looked.
+        refused if refused == own => own,
         ProbeError::NotFound { path } => ProbeError::Io {
             path,
             errno: Errno::ENOENT,
@@ -311,6 +313,7 @@ mod tests {
         };
         assert_eq!(unseen(Path::new("/"), denied(), missing(socket)), denied());
         assert_eq!(unseen(Path::new("/"), own(), denied()), denied());
+        assert_eq!(unseen(Path::new("/"), own(), own()), own());
         // A tree of files has what it has.
         assert_eq!(unseen(Path::new("/tree"), own(), missing(socket)), own());
     }

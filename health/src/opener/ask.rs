@@ -13,6 +13,7 @@ use rustix::net::{
 };
 
 use super::{ANSWER, KERNEL_LOG, VERSION, socket_path};
+use crate::kernel_log::source;
 use crate::probe::ProbeError;
 
 /// An opener that is there answers at once: it opens one file, which waits for no device.
@@ -24,7 +25,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// When no opener answers, or it refuses.
 pub fn ask(root: &Path, bdf: &str) -> Result<File, ProbeError> {
     let path = socket_path(root);
-    exchange(&path, bdf.as_bytes()).map_err(|error| ProbeError::io(&path, &error))
+    let answer = exchange(&path, bdf.as_bytes()).flatten();
+    answer.map_err(|error| ProbeError::io(&path, &error))
 }
 
 /// Asks the opener of the host under `root` for its kernel log, open for reading without waiting.
@@ -33,10 +35,13 @@ pub fn ask(root: &Path, bdf: &str) -> Result<File, ProbeError> {
 /// As [`ask`].
 pub fn ask_kernel_log(root: &Path) -> Result<File, ProbeError> {
     let path = socket_path(root);
-    exchange(&path, KERNEL_LOG).map_err(|error| ProbeError::io(&path, &error))
+    let answer = exchange(&path, KERNEL_LOG).map_err(|error| ProbeError::io(&path, &error))?;
+    // What the opener says is of the log; that there is no opener is of its socket.
+    answer.map_err(|error| ProbeError::io(&source::path(root), &error))
 }
 
-fn exchange(path: &Path, asked: &[u8]) -> io::Result<File> {
+/// What the opener answers, if it can be asked.
+fn exchange(path: &Path, asked: &[u8]) -> io::Result<io::Result<File>> {
     let flags = SocketFlags::CLOEXEC;
     let peer = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     set_socket_timeout(&peer, Timeout::Recv, Some(PATIENCE))?;
@@ -60,8 +65,8 @@ fn exchange(path: &Path, asked: &[u8]) -> io::Result<File> {
         return Err(io::Error::from_raw_os_error(libc::EPROTO));
     }
     match (i32::from_le_bytes(errno), file) {
-        (0, Some(file)) => Ok(file),
+        (0, Some(file)) => Ok(Ok(file)),
         (0, None) => Err(io::Error::from_raw_os_error(libc::EPROTO)),
-        (errno, _) => Err(io::Error::from_raw_os_error(errno)),
+        (errno, _) => Ok(Err(io::Error::from_raw_os_error(errno))),
     }
 }
