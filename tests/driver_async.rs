@@ -150,24 +150,26 @@ fn when_the_next_to_watch_the_queue_is_dropped_unpolled_another_does() {
     let chip = chip();
     let device = open(&chip);
     block_on(async {
-        // Tasks live as long as they like.
-        let queue: &'static AsyncQueue = Box::leak(Box::new(queue(&device)));
+        let queue = Rc::new(queue(&device));
         let semaphores = device.buffer(24).unwrap();
-        let wait = |number: u64| {
-            let wait = Command::wait((&semaphores, number * 8), 1, 9_000);
-            queue.submit(&wait, SOON)
+        let task = |number: u64| {
+            let (queue, semaphores) = (Rc::clone(&queue), semaphores.clone());
+            tokio::task::spawn_local(async move {
+                let wait = Command::wait((&semaphores, number * 8), 1, 9_000);
+                queue.submit(&wait, SOON).await
+            })
         };
-        let (watches, next, last) = (wait(0), wait(1), wait(2));
-        let last = tokio::task::spawn_local(last);
+        let watches = queue.submit(&Command::wait(&semaphores, 1, 9_000), SOON);
+        let last = task(1);
         tokio::task::yield_now().await;
-        let next = tokio::task::spawn_local(next);
+        let next = task(2);
         tokio::task::yield_now().await;
         semaphores.store(0, 1).unwrap();
         watches.await.unwrap();
         next.abort();
         semaphores.store(8, 1).unwrap();
-        semaphores.store(16, 1).unwrap();
         assert_eq!(timeout(SOON, last).await.unwrap().unwrap().unwrap(), 1);
+        semaphores.store(16, 1).unwrap();
     });
     assert_strict(&chip);
 }
