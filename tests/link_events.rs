@@ -142,13 +142,24 @@ fn each_flap_is_counted_and_told_soon_after_the_kernel_has() {
         "{flaps} flaps: {} messages, told after {p50:?} (p50), {p99:?} (p99)",
         late.len()
     );
+    // One late turn of a virtual machine is a p99 of the short form: it holds half of them to the promise, and the long form
+    // all but one in a hundred.
+    let promise = Duration::from_millis(100);
+    assert!(
+        p50 <= promise,
+        "told after {p50:?}, and {promise:?} is promised"
+    );
     let busy = is_busy();
-    if busy {
+    if long() && busy {
         eprintln!(
             "SKIPPED: the promise of 100 ms: others use this machine, and nobody's turn comes in time"
         );
     }
-    let most = Duration::from_millis(if busy { 5000 } else { 100 });
+    let most = if long() && !busy {
+        promise
+    } else {
+        Duration::from_secs(5)
+    };
     assert!(p99 <= most, "told after {p99:?}, and {most:?} is promised");
 
     let nic = machine.nic("all flaps in the status document", |nic| {
