@@ -1,6 +1,6 @@
 //! Parking and arming under every interleaving and every order that the memory model allows.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p auk-driver --release loom_`
+//! `RUSTFLAGS="--cfg loom" cargo test -p auk-driver --release --lib loom_`
 
 use auk_asic::doorbell::Arm;
 use loom::sync::Arc;
