@@ -180,12 +180,62 @@ fn a_fault_that_makes_no_sense_is_refused() {
         host.auk(&args)
     };
     inject(&["meteor", "0000:01:00.0"]).expect_error(2, &["meteor"]);
-    inject(&["ecc-ce", "0000:01:00.0", "--count", "0"]).expect_error(2, &["--count"]);
+    inject(&["ecc-ce", "0000:01:00.0", "--count", "0"]).expect_error(3, &["ecc-ce", "count"]);
+    inject(&["ecc-ue", "0000:01:00.0", "--times", "3"]).expect_error(2, &["every_ms"]);
+    inject(&["ecc-ue", "0000:01:00.0", "--opcode", "dance"]).expect_error(2, &["dance", "copy"]);
     inject(&["link-width", "0000:01:00.0"]).expect_error(2, &["--lanes"]);
     inject(&["ecc-ue", "0000:09:00.0"]).expect_error(3, &["0000:09:00.0", "0000:01:00.0"]);
     inject(&["ecc-ue", "eth0"]).expect_error(3, &["ecc-ue", "eth0"]);
     inject(&["carrier-flap", "0000:01:00.0"]).expect_error(3, &["carrier-flap", "0000:01:00.0"]);
     inject(&["link-width", "0000:01:00.0", "--lanes", "3"]).expect_error(3, &["link-width"]);
+}
+
+#[test]
+fn the_catalogue_says_of_each_fault_what_it_looks_like() {
+    let all = auk(&["sim", "faults", "--json"]).expect_code(0).json();
+    let faults = all["faults"].as_array().unwrap();
+    assert!(faults.len() > 50);
+    for fault in faults {
+        let name = fault["name"].as_str().unwrap();
+        let one = auk(&["sim", "faults", name]).expect_code(0);
+        let looks = fault["looks"].as_str().unwrap();
+        let first = looks.split(' ').next().unwrap();
+        assert!(one.stdout.contains(first), "{name}: {}", one.stdout);
+    }
+    auk(&["sim", "faults", "meteor"]).expect_error(3, &["meteor", "hint:"]);
+}
+
+#[test]
+fn a_script_gives_a_host_its_faults() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("faults.toml");
+    let root = directory.path().join("host");
+    let start = || {
+        let mut command = command(&["sim", "host", "--chips", "1", "--nics", "0", "--json"]);
+        command.arg("--root").arg(&root);
+        command.arg("--faults").arg(&script);
+        command
+    };
+    run(&mut start()).expect_error(3, &["faults.toml"]);
+    fs::write(&script, "[[fault]]\ntarget = \"0000:01:00.0\"\n").unwrap();
+    run(&mut start()).expect_error(3, &["faults.toml", "fault 1", "verb"]);
+    fs::write(
+        &script,
+        "[[fault]]\ntarget = \"0000:09:00.0\"\nverb = \"ecc-ue\"\n",
+    )
+    .unwrap();
+    run(&mut start()).expect_error(3, &["fault 1", "0000:09:00.0"]);
+    assert!(!root.exists(), "a host that does not start leaves nothing");
+    fs::write(
+        &script,
+        "[[fault]]\ntarget = \"0000:01:00.0\"\nverb = \"ecc-ce\"\ncount = 7\nafter_ms = 50\n",
+    )
+    .unwrap();
+    let (_running, _ready) = Running::start(&mut start(), false);
+    eventually("the errors", || {
+        let chip = auk_at(&root, &["show", "01:00.0", "--json"]).json();
+        (chip["vital_signs"]["ecc_correctable"] == 7).then_some(())
+    });
 }
 
 #[test]

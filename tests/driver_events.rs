@@ -12,6 +12,7 @@ use std::time::Duration;
 use auk_asic::SelfTest;
 use auk_asic::event::EventCode;
 use auk_driver::{ChipEvent, DeviceEvent, Error};
+use auk_sim::inject::Verb;
 use driver_support::*;
 use nix::poll::{PollFd, PollFlags, poll};
 
@@ -42,7 +43,7 @@ fn an_event_makes_the_device_readable_until_it_was_taken() {
         }
     };
     calms_down();
-    chip.inject_ecc_correctable(1);
+    chip.inject(Verb::EccCe { count: 1 }).unwrap();
     assert!(readable(10_000));
     let event = chip_event(device.next_event(Duration::ZERO).unwrap());
     assert_eq!(event.event.code, EventCode::EccCorrectable);
@@ -59,7 +60,7 @@ fn events_are_told_in_order_and_kept_in_the_log() {
         .unwrap()
         .is_some()
     {}
-    chip.inject_ecc_correctable(3);
+    chip.inject(Verb::EccCe { count: 3 }).unwrap();
     assert_eq!(device.self_test(SOON).unwrap(), SelfTest::Passed);
     let mut seen = Vec::new();
     while seen.len() < 2 {
@@ -91,7 +92,7 @@ fn events_that_came_before_a_fault_are_told_before_the_error() {
         .unwrap()
         .is_some()
     {}
-    chip.inject_ecc_uncorrectable();
+    chip.inject(Verb::EccUe).unwrap();
     let mut codes = Vec::new();
     let error = loop {
         match device.next_event(SOON) {

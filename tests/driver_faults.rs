@@ -10,6 +10,7 @@ use auk_asic::{Fault, SelfTest, State, Status};
 use auk_chip_checks::pattern;
 use auk_driver::{Command, DmaSpace, Error, Heartbeat, OpenOptions, QueueOptions, WaitMode};
 use auk_sim::firmware::build_image;
+use auk_sim::inject::Verb;
 use auk_sim::{Chip, ChipProfile, Timing};
 use driver_support::*;
 
@@ -45,7 +46,7 @@ fn an_uncorrectable_error_ends_every_command_once_and_a_restart_brings_the_chip_
         );
     }
 
-    chip.inject_ecc_uncorrectable();
+    chip.inject(Verb::EccUe).unwrap();
     for ticket in &tickets {
         let error = queue.wait(*ticket, SOON).unwrap_err();
         assert!(is_device_error(&error) && error.is_fatal(), "{error}");
@@ -114,7 +115,7 @@ fn a_slow_chip_and_a_hung_one_time_out_differently() {
         ),
         "{slow}"
     );
-    chip.inject_firmware_hang();
+    chip.inject(Verb::FirmwareHang).unwrap();
     let hung = queue.wait(ticket, LONG_ENOUGH).unwrap_err();
     assert!(
         matches!(
@@ -147,7 +148,7 @@ fn the_watchdog_s_fault_reaches_who_waits() {
     let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
     let semaphore = device.buffer(8).unwrap();
     let ticket = queue.submit(&Command::wait(&semaphore, 1, 9_000)).unwrap();
-    chip.inject_firmware_hang();
+    chip.inject(Verb::FirmwareHang).unwrap();
     let error = queue.wait(ticket, SOON).unwrap_err();
     assert!(
         matches!(
@@ -165,7 +166,7 @@ fn the_watchdog_s_fault_reaches_who_waits() {
 fn a_faulted_chip_is_told_at_open_and_restarted_on_request() {
     let chip = chip();
     drop(open(&chip));
-    chip.inject_firmware_crash();
+    chip.inject(Verb::FirmwareCrash).unwrap();
     let refused = try_open(&chip, &OpenOptions::default()).unwrap_err();
     assert!(
         matches!(
@@ -186,7 +187,7 @@ fn a_faulted_chip_is_told_at_open_and_restarted_on_request() {
 fn an_admin_command_on_a_faulted_chip_says_so_at_once() {
     let chip = chip();
     let device = open(&chip);
-    chip.inject_firmware_crash();
+    chip.inject(Verb::FirmwareCrash).unwrap();
     let started = Instant::now();
     let error = device.alloc(4096).unwrap_err();
     assert!(matches!(error, Error::Faulted { .. }), "{error}");
@@ -213,7 +214,7 @@ fn a_queue_dropped_on_a_hung_chip_keeps_its_memory_until_the_reset() {
     let semaphore = space.alloc(4096).unwrap();
     queue.submit(&Command::wait(&semaphore, 1, 9_000)).unwrap();
     let running = space.usage().used;
-    chip.inject_firmware_hang();
+    chip.inject(Verb::FirmwareHang).unwrap();
     drop(semaphore);
     drop(queue);
     assert_eq!(space.usage().used, running);
@@ -310,7 +311,7 @@ fn firmware_that_is_not_right_is_refused_and_changes_nothing() {
 fn a_chip_whose_image_rotted_stays_in_the_loader_and_takes_a_new_one() {
     let chip = chip();
     let device = open(&chip);
-    chip.inject_corrupt_firmware(0).unwrap();
+    chip.inject(Verb::ImageRot { slot: 0 }).unwrap();
     let refused = device.restart_firmware().unwrap_err();
     assert!(
         matches!(

@@ -79,7 +79,7 @@ impl Watched {
 
     fn inject(&self, target: &str, verb: Verb) {
         let target = target.to_owned();
-        self.host.inject(&Injection { target, verb }).unwrap();
+        self.host.inject(&Injection::new(target, verb)).unwrap();
     }
 
     fn wait(&self, what: &str, condition: impl FnMut(&Status) -> bool) -> Status {

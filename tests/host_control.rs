@@ -37,13 +37,6 @@ fn ok(root: &Path) {
     assert_eq!(answer, "{\"ok\":true}\n");
 }
 
-fn injection(target: &str, verb: Verb) -> Injection {
-    Injection {
-        target: target.to_owned(),
-        verb,
-    }
-}
-
 /// Correctable errors in the vital signs, which change every 100 ms at most.
 fn corrected(host: &SimulatedHost) -> u32 {
     host.chips()[0].chip.vital_signs().ecc_ce
@@ -53,7 +46,8 @@ fn corrected(host: &SimulatedHost) -> u32 {
 fn the_client_and_the_host_agree() {
     let root = scratch();
     let host = small_host(root.path(), 1, 1);
-    let send = |target: &str, verb| inject::send(root.path(), &injection(target, verb), DEADLINE);
+    let send =
+        |target: &str, verb| inject::send(root.path(), &Injection::new(target, verb), DEADLINE);
     send("0000:01:00.0", Verb::EccCe { count: 5 }).unwrap();
     send("01:00.0", Verb::EccCe { count: 2 }).unwrap();
     wait_for("seven errors", || corrected(&host) == 7);
@@ -92,7 +86,7 @@ fn a_refusal_says_what_would_have_been_right() {
         ),
         (
             "{\"verb\":\"explode\",\"target\":\"01:00.0\"}",
-            "carrier-flap",
+            "auk sim faults",
         ),
         ("{\"verb\":\"ecc-ue\"}", "target"),
         ("{\"target\":\"01:00.0\"}", "verb"),
@@ -268,7 +262,7 @@ fn a_client_that_never_reads_its_answers_is_dropped() {
 #[test]
 fn without_a_host_the_client_says_where_it_looked() {
     let root = scratch();
-    let request = injection("eth0", Verb::EccUe);
+    let request = Injection::new("eth0", Verb::EccUe);
     let error = inject::send(root.path(), &request, DEADLINE).unwrap_err();
     assert!(matches!(error, SendError::NoHost { .. }));
     let text = error.to_string();
@@ -293,7 +287,7 @@ fn a_host_that_does_not_answer_is_given_up_on() {
     .unwrap();
     socket::bind(listener.as_raw_fd(), &UnixAddr::new(&socket).unwrap()).unwrap();
     socket::listen(&listener, Backlog::new(1).unwrap()).unwrap();
-    let request = injection("eth0", Verb::EccUe);
+    let request = Injection::new("eth0", Verb::EccUe);
     let send = || inject::send(root.path(), &request, Duration::from_millis(300));
     let mut first = send();
     for _ in 0..4 {
@@ -324,7 +318,7 @@ fn an_answer_that_is_none_is_not_taken_for_one() {
     });
     for answer in answers {
         let error =
-            inject::send(root.path(), &injection("eth0", Verb::EccUe), DEADLINE).unwrap_err();
+            inject::send(root.path(), &Injection::new("eth0", Verb::EccUe), DEADLINE).unwrap_err();
         assert!(
             matches!(error, SendError::Malformed { .. } | SendError::Io { .. }),
             "{answer}: {error}"
@@ -341,7 +335,7 @@ fn the_tree_shows_a_fault_as_soon_as_it_is_answered() {
     for lanes in [4, 1, 8] {
         inject::send(
             root.path(),
-            &injection("01:00.0", Verb::LinkWidth { lanes }),
+            &Injection::new("01:00.0", Verb::LinkWidth { lanes }),
             DEADLINE,
         )
         .unwrap();

@@ -198,10 +198,7 @@ fn a_root_longer_than_a_socket_address_works() {
         .join("a-directory-with-a-long-name/".repeat(6));
     assert!(root.as_os_str().len() > 150);
     let host = small_host(&root, 1, 0);
-    let injection = Injection {
-        target: "0000:01:00.0".to_owned(),
-        verb: Verb::LinkWidth { lanes: 4 },
-    };
+    let injection = Injection::new("0000:01:00.0", Verb::LinkWidth { lanes: 4 });
     auk_sim::inject::send(&root, &injection, DEADLINE).unwrap();
     assert_eq!(
         read(&root, "sys/bus/pci/devices/0000:01:00.0/current_link_width"),
@@ -225,7 +222,10 @@ fn a_descriptor_of_config_stays_live() {
     };
     wait_for("a heartbeat", || vitals().heartbeat > 2);
     let before = vitals();
-    host.chips()[0].chip.inject_ecc_correctable(4);
+    host.chips()[0]
+        .chip
+        .inject(Verb::EccCe { count: 4 })
+        .unwrap();
     wait_for("four errors", || vitals().ecc_ce == before.ecc_ce + 4);
     assert!(vitals().sequence != before.sequence);
 }
@@ -240,7 +240,10 @@ fn a_reader_of_the_vital_signs_never_sees_half_a_change() {
     let mut settled = 0;
     while Instant::now() < end {
         // Both counters change in one step of the chip.
-        host.chips()[0].chip.inject_ecc_correctable(1);
+        host.chips()[0]
+            .chip
+            .inject(Verb::EccCe { count: 1 })
+            .unwrap();
         let mut bytes = [0; VitalSigns::SIZE];
         let mut again = [0; 4];
         // A dword at a time, as the kernel serves it.

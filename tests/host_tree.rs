@@ -15,7 +15,7 @@ const DEVICES: &str = "sys/bus/pci/devices";
 
 fn inject(host: &auk_sim::host::SimulatedHost, target: &str, verb: Verb) {
     let target = target.to_owned();
-    host.inject(&Injection { target, verb }).unwrap();
+    host.inject(&Injection::new(target, verb)).unwrap();
 }
 
 #[test]
@@ -241,10 +241,7 @@ fn a_narrower_link_shows_at_both_ends_and_heals() {
         inject(&host, target, Verb::LinkWidth { lanes: most });
         assert_eq!(width(target), format!("{most}\n"));
         for lanes in [0, 3, most * 2] {
-            let injection = Injection {
-                target: target.to_owned(),
-                verb: Verb::LinkWidth { lanes },
-            };
+            let injection = Injection::new(target, Verb::LinkWidth { lanes });
             host.inject(&injection).unwrap_err();
         }
     }
@@ -388,7 +385,7 @@ fn the_manual_names_each_file_of_a_chip_and_no_other() {
 }
 
 #[test]
-fn the_manual_names_places_that_exist_and_each_verb() {
+fn the_manual_names_places_that_exist() {
     let root = scratch();
     let _host = small_host(root.path(), 1, 1);
     for place in first_column("tree") {
@@ -396,8 +393,5 @@ fn the_manual_names_places_that_exist_and_each_verb() {
             .replace("PORT", "0000:00:01.0")
             .replace("BDF", "0000:01:00.0");
         assert!(root.path().join(&path).exists(), "{path}");
-    }
-    for verb in Verb::NAMES {
-        assert!(MANUAL.contains(&format!("| `{verb}` |")), "{verb}");
     }
 }

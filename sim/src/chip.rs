@@ -1,12 +1,13 @@
 //! The simulated chip's public face.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use auk_asic::config::SIZE;
-use auk_asic::event::EventCode;
 use auk_asic::vitals::VitalSigns;
 use auk_asic::{State, bar0, msix};
 use auk_vfio_user::Errno;
@@ -14,7 +15,8 @@ use auk_vfio_user::Errno;
 use crate::accesses::Connection;
 use crate::device::ChipDevice;
 use crate::engine;
-use crate::gate::Gate;
+use crate::gate::{Gate, RegisterDelay};
+use crate::inject::{InjectError, Injection, Verb};
 use crate::machine::Machine;
 use crate::memory::Memfd;
 use crate::profile::{ChipProfile, Link, ProfileError};
@@ -44,31 +46,6 @@ pub enum ChipError {
     Thread(std::io::Error),
 }
 
-/// A fault that the chip cannot be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InjectError {
-    /// Speed or width have no code.
-    #[error(
-        "link of speed code {} and {} lanes: expected a speed code of 1 to 6 and 1, 2, 4, 8, 16 or \
-         32 lanes", .0.speed, .0.width
-    )]
-    Link(Link),
-    /// The link is faster or wider than the slot.
-    #[error(
-        "link of speed code {} and {} lanes is more than the chip's {} and {}",
-        asked.speed, asked.width, most.speed, most.width
-    )]
-    BeyondCapability {
-        /// What was asked for.
-        asked: Link,
-        /// What LNKCAP says.
-        most: Link,
-    },
-    /// The slot does not exist or holds no image.
-    #[error("firmware slot {0} does not exist or is empty")]
-    Slot(u8),
-}
-
 /// What a handle and the devices share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -76,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) profile: ChipProfile,
     pub(crate) doorbells: Arc<OwnedFd>,
     pub(crate) memory: Arc<OwnedFd>,
+    pub(crate) register_delay: RegisterDelay,
     engine: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -121,6 +99,7 @@ impl Chip {
         let doorbells = shared_memory(c"auk-sim-doorbells", "doorbells", pages)?;
         let (memory_fd, doorbell_fd) = (Arc::clone(&memory.fd), Arc::clone(&doorbells.fd));
         let machine = Machine::new(profile.clone(), memory, doorbells, Instant::now());
+        let register_delay = machine.register_delay.clone();
         let gate = Arc::new(Gate::new(machine));
         let engine = engine::start(Arc::clone(&gate), profile.spin).map_err(ChipError::Thread)?;
         Ok(Self {
@@ -129,6 +108,7 @@ impl Chip {
                 profile,
                 doorbells: doorbell_fd,
                 memory: memory_fd,
+                register_delay,
                 engine: Mutex::new(Some(engine)),
             }),
         })
@@ -137,13 +117,24 @@ impl Chip {
     /// The chip for a vfio-user server, which may serve several clients in turn.
     #[must_use]
     pub fn device(&self) -> ChipDevice {
-        ChipDevice::new(Arc::clone(&self.shared))
+        self.device_until(Arc::default())
+    }
+
+    /// The same, for a server that is to end when the flag is set.
+    pub(crate) fn device_until(&self, closing: Arc<AtomicBool>) -> ChipDevice {
+        ChipDevice::new(Arc::clone(&self.shared), closing)
     }
 
     /// Config space as sysfs shows it, with live vital signs.
     #[must_use]
     pub fn config(&self) -> [u8; SIZE] {
-        self.look(|machine| *machine.config.bytes())
+        self.look(|machine| {
+            if machine.ailments.off_bus() {
+                [0xFF; SIZE]
+            } else {
+                *machine.config.bytes()
+            }
+        })
     }
 
     /// The vital signs as config space shows them.
@@ -200,71 +191,31 @@ impl Chip {
         self.look(|machine| machine.accesses.connections())
     }
 
-    /// Correctable memory errors happen.
-    pub fn inject_ecc_correctable(&self, count: u32) {
-        self.change(|machine, now| machine.correctable_errors(count, now));
-    }
-
-    /// An uncorrectable memory error happens, to what runs or else to what is fetched next.
-    pub fn inject_ecc_uncorrectable(&self) {
-        self.change(Machine::uncorrectable_error);
-    }
-
-    /// The firmware hangs: heartbeat and queues stop, and after a while the watchdog sees it.
-    pub fn inject_firmware_hang(&self) {
-        self.change(Machine::hang);
-    }
-
-    /// The firmware crashes.
-    pub fn inject_firmware_crash(&self) {
-        self.change(|machine, now| {
-            if machine.life.state == State::Running {
-                let message = "assertion failed";
-                machine.fail(auk_asic::Fault::FirmwareCrash, None, message, now);
-            }
-        });
-    }
-
-    /// Sets the die's temperature in tenths of a degree Celsius; `None` is what its work makes it.
-    pub fn inject_temperature(&self, tenths: Option<i16>) {
-        self.change(|machine, now| {
-            machine.board.forced_temperature = tenths;
-            machine.update(now);
-        });
-    }
-
-    /// The link trains to another speed or width.
+    /// Has a fault happen, or wait for its occasion. Whose target it names is not looked at.
     ///
     /// # Errors
-    /// [`InjectError`] for a link that does not exist, or one beyond the chip's capability.
-    pub fn inject_link(&self, link: Link) -> Result<(), InjectError> {
-        let most = self.shared.profile.link;
-        if !link.is_valid() {
-            return Err(InjectError::Link(link));
-        }
-        if link.speed > most.speed || link.width > most.width {
-            return Err(InjectError::BeyondCapability { asked: link, most });
-        }
-        self.change(|machine, now| {
-            if machine.config.link() != link {
-                machine.config.set_link(link);
-                let status = u32::from(machine.config.link_status());
-                machine.event(EventCode::LinkChanged, status, now);
-            }
-        });
-        Ok(())
+    /// [`InjectError`] for a number that is out of its range, or what no chip can have; then nothing happened.
+    pub fn inject_when(&self, injection: &Injection) -> Result<(), InjectError> {
+        self.change(|machine, now| machine.inject(injection, now))
     }
 
-    /// The image in a firmware slot rots; the next boot from it is refused.
+    /// The same, at once or at the next occasion of its kind.
     ///
     /// # Errors
-    /// [`InjectError::Slot`].
-    pub fn inject_corrupt_firmware(&self, slot: u8) -> Result<(), InjectError> {
-        if self.change(|machine, _| machine.firmware.corrupt(slot)) {
-            Ok(())
-        } else {
-            Err(InjectError::Slot(slot))
-        }
+    /// As [`Chip::inject_when`].
+    pub fn inject(&self, verb: Verb) -> Result<(), InjectError> {
+        self.inject_when(&Injection::new("", verb))
+    }
+
+    /// How often each injected fault has happened, by its name.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<&'static str, u64> {
+        self.look(|machine| machine.plan_mut().acted().clone())
+    }
+
+    /// What happened to the chip and is the host's to do.
+    pub(crate) fn for_the_host(&self) -> Vec<Verb> {
+        self.look(|machine| std::mem::take(&mut machine.for_the_host))
     }
 
     /// Stops the chip's thread. It never serves a queue again, whatever handles there are.

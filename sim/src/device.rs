@@ -1,7 +1,8 @@
 //! The chip as a vfio-user device.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use auk_asic::bar0;
 use auk_asic::config;
@@ -14,6 +15,8 @@ use auk_vfio_user::server::{ClientMemory, Device};
 use zerocopy::IntoBytes;
 
 use crate::chip::Shared;
+use crate::fault::Met;
+use crate::inject::Occasion;
 use crate::machine::Machine;
 use crate::registers;
 use crate::resources::MSIX;
@@ -27,11 +30,24 @@ const PAGE_BYTES: u64 = PAGE as u64;
 #[derive(Debug)]
 pub struct ChipDevice {
     shared: Arc<Shared>,
+    /// Its server is to end: nothing may keep it.
+    closing: Arc<AtomicBool>,
 }
 
+/// How often a reset that does not end looks whether it may.
+const RESET_LOOK: Duration = Duration::from_millis(5);
+
 impl ChipDevice {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) fn new(shared: Arc<Shared>, closing: Arc<AtomicBool>) -> Self {
+        Self { shared, closing }
+    }
+
+    /// Waits as long as a register takes, outside of the lock: the chip works meanwhile.
+    fn wait_for_register(&self) {
+        let delay = self.shared.register_delay.get();
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
+        }
     }
 
     /// Does something to the chip with the passing of time and all doorbells seen first: what a
@@ -101,15 +117,20 @@ impl Device for ChipDevice {
     }
 
     fn region_read(&mut self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        self.wait_for_register();
         self.access(|machine, now| match index {
             CONFIG_REGION => {
                 machine.accesses.client().config_reads += 1;
-                machine.config.read(offset, data);
+                if machine.ailments.off_bus() {
+                    data.fill(0xFF);
+                } else {
+                    machine.config.read(offset, data);
+                }
                 Ok(())
             }
             BAR0_REGION | BAR2_REGION | BAR4_REGION => {
                 machine.accesses.client().bar_reads += 1;
-                if decodes(machine, index, offset) {
+                if answers(machine, index, offset, now) && decodes(machine, index, offset) {
                     read_bar(machine, index, offset, data, now);
                 } else {
                     data.fill(0xFF);
@@ -121,15 +142,18 @@ impl Device for ChipDevice {
     }
 
     fn region_write(&mut self, index: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        self.wait_for_register();
         self.access(|machine, now| match index {
             CONFIG_REGION => {
                 machine.accesses.client().config_writes += 1;
-                write_config(machine, offset, data, now);
+                if !machine.ailments.off_bus() {
+                    write_config(machine, offset, data, now);
+                }
                 Ok(())
             }
             BAR0_REGION | BAR2_REGION | BAR4_REGION => {
                 machine.accesses.client().bar_writes += 1;
-                if decodes(machine, index, offset) {
+                if answers(machine, index, offset, now) && decodes(machine, index, offset) {
                     write_bar(machine, index, offset, data, now);
                 }
                 Ok(())
@@ -166,7 +190,15 @@ impl Device for ChipDevice {
     }
 
     fn reset(&mut self) -> Result<(), Errno> {
-        self.access(|machine, now| machine.function_reset(now));
+        let hangs = self.access(|machine, now| {
+            if !machine.ailments.off_bus() {
+                machine.function_reset(now);
+            }
+            machine.ailments.reset.lasts()
+        });
+        if hangs && !self.reset_ends() {
+            return Err(Errno::EIO);
+        }
         Ok(())
     }
 
@@ -179,6 +211,37 @@ impl Device for ChipDevice {
     fn disconnected(&mut self) {
         self.shared.gate.visit(Machine::disconnect);
     }
+}
+
+impl ChipDevice {
+    /// Waits for a reset that does not end. False when it did not before nobody is served any more.
+    fn reset_ends(&self) -> bool {
+        let lasts = || {
+            let now = Instant::now();
+            self.shared.gate.visit(|machine| {
+                machine.update(now);
+                machine.ailments.reset.lasts()
+            })
+        };
+        while lasts() {
+            if self.closing.load(Ordering::Relaxed) {
+                return false;
+            }
+            std::thread::sleep(RESET_LOOK);
+        }
+        true
+    }
+}
+
+/// Whether an access to a BAR arrives, when faults have had their say.
+fn answers(machine: &mut Machine, bar: u32, offset: u64, now: Instant) -> bool {
+    if bar == BAR0_REGION && offset < bar0::TELEMETRY {
+        let met = Met::of(Occasion::Register).at_register(offset);
+        for verb in machine.meet(met, now) {
+            machine.happen(&verb, now);
+        }
+    }
+    !machine.ailments.off_bus() && !machine.ailments.bars.lasts()
 }
 
 /// Whether the BARs answer.

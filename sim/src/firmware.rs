@@ -187,19 +187,17 @@ impl Firmware {
         page
     }
 
-    /// Spoils the image in a slot, as a worn flash cell would. False for a slot that does not exist
-    /// or is empty.
-    pub(crate) fn corrupt(&mut self, slot: u8) -> bool {
-        let last = self
-            .slots
-            .get_mut(usize::from(slot))
-            .and_then(|image| image.last_mut());
-        match last {
-            Some(byte) => {
-                *byte ^= 0xFF;
-                true
-            }
-            None => false,
+    /// Whether there is such a slot, and something in it.
+    pub(crate) fn has_image(&self, slot: u8) -> bool {
+        let image = self.slots.get(usize::from(slot));
+        image.is_some_and(|image| !image.is_empty())
+    }
+
+    /// Spoils the image in a slot, as a worn flash cell would.
+    pub(crate) fn corrupt(&mut self, slot: u8) {
+        let image = self.slots.get_mut(usize::from(slot));
+        if let Some(byte) = image.and_then(|image| image.last_mut()) {
+            *byte ^= 0xFF;
         }
     }
 }
@@ -298,9 +296,9 @@ mod tests {
     #[test]
     fn a_corrupted_slot_does_not_boot() {
         let mut firmware = Firmware::new(Model::Silicon, 3);
-        assert!(firmware.corrupt(0));
-        assert!(!firmware.corrupt(1));
-        assert!(!firmware.corrupt(2));
+        let images = [0, 1, 2].map(|slot| firmware.has_image(slot));
+        assert_eq!(images, [true, false, false]);
+        firmware.corrupt(0);
         assert_eq!(firmware.boot(), Err(Status::ImageMalformed));
     }
 }

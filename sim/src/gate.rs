@@ -5,11 +5,26 @@
 //! short. So a register read, a reset or an unmap waits for one step at most, and whoever has the
 //! lock knows that no DMA is under way.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::machine::Machine;
+
+/// How long a trapped access to a register takes, for whoever makes it to wait without the lock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RegisterDelay(Arc<AtomicU64>);
+
+impl RegisterDelay {
+    pub(crate) fn set(&self, delay: Duration) {
+        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        self.0.store(micros, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+}
 
 /// The lock, who waits for it, and where the engine sleeps.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ mod config_space;
 mod context;
 mod device;
 mod engine;
+mod fault;
 pub mod firmware;
 mod gate;
 pub mod host;
@@ -33,7 +34,7 @@ mod telemetry;
 mod vitals;
 
 pub use accesses::Connection;
-pub use chip::{Chip, ChipError, InjectError};
+pub use chip::{Chip, ChipError};
 pub use device::ChipDevice;
 pub use profile::{ChipProfile, Link, ProfileError, Timing};
 pub use serve::{ServeError, Serving};

@@ -44,6 +44,7 @@ pub(crate) struct Life {
     pub(crate) ecc_ce: u32,
     pub(crate) ecc_ue: u32,
     pub(crate) retired_pages: u32,
+    pub(crate) pcie_replays: u32,
     /// Pages that the next start retires.
     pub(crate) condemned_pages: u32,
     /// When the boot under way ends.
@@ -68,6 +69,7 @@ impl Life {
             ecc_ce: 0,
             ecc_ue: 0,
             retired_pages: 0,
+            pcie_replays: 0,
             condemned_pages: 0,
             boot_ends: Some(now + boot),
             watchdog_bites: None,
@@ -110,6 +112,17 @@ impl Life {
     /// Whether the runtime stands still without knowing.
     pub(crate) fn hangs(&self) -> bool {
         self.watchdog_bites.is_some()
+    }
+
+    /// Power is cut and comes back: what is kept without power stays.
+    pub(crate) fn power_cycle(&mut self, now: Instant, boot: Duration) {
+        *self = Self {
+            ecc_ce: self.ecc_ce,
+            ecc_ue: self.ecc_ue,
+            retired_pages: self.retired_pages,
+            condemned_pages: self.condemned_pages,
+            ..Self::new(now, boot)
+        };
     }
 
     /// Lets the heartbeat run or stand, as the state and the power state have it.

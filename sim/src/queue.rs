@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use auk_asic::admin::Coalescing;
 use auk_asic::bar0::doorbell_page;
@@ -13,7 +13,9 @@ use auk_asic::{PAGE, Status};
 use auk_vfio_user::memory::SharedMemory;
 
 use crate::arming::{Arming, Verdict};
-use crate::io::Job;
+use crate::fault::Spell;
+use crate::inject::Verb;
+use crate::io::{Flip, Job};
 use crate::ring::Ring;
 
 /// Entries between the one that is fetched and the one that is asked for from memory meanwhile.
@@ -21,6 +23,9 @@ const AHEAD: u32 = 4;
 
 /// Completions that are posted together at most: two cache lines of them.
 const GROUP: usize = 8;
+
+/// A status code that no status has.
+const NO_STATUS: u16 = 0x7FFF;
 
 /// Why a queue stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +55,19 @@ pub(crate) struct Shape {
 #[derive(Debug)]
 pub(crate) struct Current {
     pub(crate) command_id: u16,
+    pub(crate) opcode: u8,
     pub(crate) job: Job,
+    /// What a fault does to its result when it has ended well.
+    pub(crate) flip: Option<Flip>,
+}
+
+/// A completion that a fault keeps back.
+#[derive(Debug)]
+struct Held {
+    /// Until then, or `None` until the next one was posted.
+    until: Option<Instant>,
+    tail: Tail,
+    result: u64,
 }
 
 /// A queue. It takes its entries in order and works on one at a time.
@@ -67,8 +84,10 @@ pub(crate) struct Queue {
     tail: u32,
     /// Entries taken from the ring.
     fetched: u32,
-    /// Completions posted.
+    /// Commands that have ended.
     completed: u32,
+    /// Completions posted: as many, unless faults drop some or post them twice.
+    posted: u32,
     /// Completions that are to be posted next, in this order.
     staged: Vec<(u16, Result<u64, Status>)>,
     /// Entries taken from the ring and not begun.
@@ -76,6 +95,11 @@ pub(crate) struct Queue {
     pub(crate) current: Option<Current>,
     arming: Arming,
     stopped: Option<Stopped>,
+    /// A value of the doorbell that is not seen.
+    unseen: Option<u32>,
+    /// It stands still.
+    stuck: Spell,
+    held: Vec<Held>,
 }
 
 impl Queue {
@@ -101,11 +125,15 @@ impl Queue {
             tail: 0,
             fetched: 0,
             completed: 0,
+            posted: 0,
             staged: Vec::with_capacity(GROUP),
             backlog: VecDeque::new(),
             current: None,
             arming: Arming::new(shape.coalescing),
             stopped: None,
+            unseen: None,
+            stuck: Spell::Over,
+            held: Vec::new(),
             shape,
         }
     }
@@ -143,6 +171,65 @@ impl Queue {
         self.stopped = Some(why);
         self.current = None;
         self.backlog.clear();
+        self.held.clear();
+    }
+
+    /// Stands still for a while.
+    pub(crate) fn stick(&mut self, spell: Spell) {
+        self.stuck = spell;
+    }
+
+    #[inline]
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck.lasts()
+    }
+
+    /// Lets time pass over what faults do to it.
+    pub(crate) fn pass(&mut self, now: Instant) {
+        self.stuck.pass(now);
+        if !self.held.is_empty() {
+            self.release(|held| held.until.is_some_and(|until| until <= now));
+        }
+    }
+
+    /// Ends what faults do to it.
+    pub(crate) fn heal(&mut self) {
+        self.stuck = Spell::Over;
+        self.unseen = None;
+        self.release(|_| true);
+    }
+
+    /// When something changes by itself next.
+    pub(crate) fn next_change(&self) -> Option<Instant> {
+        let held = self.held.iter().filter_map(|held| held.until);
+        held.chain(self.stuck.end()).min()
+    }
+
+    /// Whether it works on a command, and may go on with it.
+    #[inline]
+    pub(crate) fn has_current(&self) -> bool {
+        self.current.is_some() && !self.stuck.lasts()
+    }
+
+    /// The same, and the command does not wait for a semaphore.
+    pub(crate) fn has_work(&self) -> bool {
+        let works = self
+            .current
+            .as_ref()
+            .is_some_and(|current| !current.job.is_wait());
+        works && !self.stuck.lasts()
+    }
+
+    /// Whether the doorbell has moved since it was last seen.
+    pub(crate) fn doorbell_moved(&self) -> bool {
+        let tail = self.doorbells.load_u32(self.doorbell + SQ_TAIL.offset);
+        tail.is_ok_and(|tail| tail != self.tail && Some(tail) != self.unseen)
+    }
+
+    /// The doorbell as it is now is not seen.
+    pub(crate) fn miss_doorbell(&mut self) {
+        let tail = self.doorbells.load_u32(self.doorbell + SQ_TAIL.offset);
+        self.unseen = tail.ok();
     }
 
     /// Whether the chip wakes for this queue by KICK alone.
@@ -160,18 +247,25 @@ impl Queue {
     /// Looks at the doorbell. True when entries wait.
     #[inline]
     pub(crate) fn sweep(&mut self) -> bool {
-        if self.stopped.is_some() {
+        if self.stopped.is_some() || self.stuck.lasts() {
             return false;
         }
-        // An acquire load: the entries that the doorbell announces are visible after it.
-        if let Ok(tail) = self.doorbells.load_u32(self.doorbell + SQ_TAIL.offset) {
-            self.tail = tail;
-        }
+        self.look_at_doorbell();
         if self.tail.wrapping_sub(self.completed) > self.depth {
             self.stop(Stopped::DoorbellBeyondRing { tail: self.tail });
             return false;
         }
         self.tail != self.fetched || !self.backlog.is_empty()
+    }
+
+    #[inline]
+    fn look_at_doorbell(&mut self) {
+        // An acquire load: the entries that the doorbell announces are visible after it.
+        if let Ok(tail) = self.doorbells.load_u32(self.doorbell + SQ_TAIL.offset)
+            && self.unseen != Some(tail)
+        {
+            self.tail = tail;
+        }
     }
 
     /// The next entry to begin. The doorbell was swept.
@@ -222,6 +316,9 @@ impl Queue {
     /// Posts what is staged.
     #[inline]
     pub(crate) fn post_staged(&mut self) {
+        if self.staged.is_empty() {
+            return;
+        }
         for index in 0..self.staged.len() {
             let (command_id, outcome) = self.staged[index];
             let (result, status) = match outcome {
@@ -231,27 +328,100 @@ impl Queue {
             self.post(command_id, result, status);
         }
         self.staged.clear();
+        if !self.held.is_empty() {
+            self.release(|held| held.until.is_none());
+        }
     }
 
     #[inline]
     fn post(&mut self, command_id: u16, result: u64, status: Status) {
-        let slot = self.completed & (self.depth - 1);
-        let odd_lap = self.completed >> self.shape.depth_log2 & 1 != 0;
-        let tail = Tail::new()
-            .with_phase(!odd_lap)
+        let tail = self.tail_of(command_id, status);
+        self.completed = self.completed.wrapping_add(1);
+        self.put(tail, result);
+    }
+
+    /// The last word of a completion, but for its phase.
+    #[inline]
+    fn tail_of(&self, command_id: u16, status: Status) -> Tail {
+        Tail::new()
             .with_status_code(status.code())
             .with_tag(self.shape.tag)
             .with_command_id(command_id)
-            .with_queue(self.shape.number);
+            .with_queue(self.shape.number)
+    }
+
+    /// Puts a completion into the ring.
+    #[inline]
+    fn put(&mut self, tail: Tail, result: u64) {
+        let slot = self.posted & (self.depth - 1);
+        let odd_lap = self.posted >> self.shape.depth_log2 & 1 != 0;
         let entry = Completion {
             result,
-            tail: tail.into_bits(),
+            tail: tail.with_phase(!odd_lap).into_bits(),
         };
         if self.completions.complete(slot, entry).is_none() {
             self.stop(Stopped::RingNotMapped);
             return;
         }
+        self.posted = self.posted.wrapping_add(1);
+    }
+
+    /// Posts a completion that faults befall, after those that are staged.
+    #[cold]
+    pub(crate) fn complete_wrongly(
+        &mut self,
+        command_id: u16,
+        outcome: Result<u64, Status>,
+        faults: &[Verb],
+        now: Instant,
+    ) {
+        self.post_staged();
+        let (result, status) = match outcome {
+            Ok(result) => (result, Status::Success),
+            Err(status) => (0, status),
+        };
         self.completed = self.completed.wrapping_add(1);
+        let mut tail = self.tail_of(command_id, status);
+        let (mut copies, mut until) = (1, None);
+        for fault in faults {
+            match *fault {
+                Verb::CompletionDrop => copies = 0,
+                Verb::CompletionDuplicate => copies = 2,
+                Verb::CompletionCorrupt => tail.set_status_code(NO_STATUS),
+                // No queue is as deep, so that it is of no command in flight.
+                Verb::CompletionWrongId => tail.set_command_id(command_id ^ 1 << 15),
+                Verb::CompletionWrongQueue => tail.set_queue(self.shape.number ^ 1 << 15),
+                Verb::CompletionStaleTag => tail.set_tag(self.shape.tag ^ 1),
+                Verb::CompletionDelay { ms } => {
+                    until = Some(Some(now + Duration::from_millis(ms)));
+                }
+                Verb::CompletionReorder => until = Some(None),
+                _ => {}
+            }
+        }
+        for _ in 0..copies {
+            match until {
+                Some(until) => self.held.push(Held {
+                    until,
+                    tail,
+                    result,
+                }),
+                None => self.put(tail, result),
+            }
+        }
+        if until.is_none() {
+            self.release(|held| held.until.is_none());
+        }
+    }
+
+    fn release(&mut self, which: impl Fn(&Held) -> bool) {
+        for held in self
+            .held
+            .extract_if(.., |held| which(held))
+            .collect::<Vec<_>>()
+        {
+            self.put(held.tail, held.result);
+        }
     }
 
     /// Whether the interrupt is due.
@@ -263,13 +433,13 @@ impl Queue {
         let Ok(arm) = self.doorbells.load_u32(self.doorbell + CQ_ARM.offset) else {
             return Verdict::Quiet;
         };
-        self.arming.look(arm, self.completed, Instant::now)
+        self.arming.look(arm, self.posted, Instant::now)
     }
 
     /// Takes one command out of the queue, wherever it is, and completes it as aborted. False when
     /// there is no such command: it has completed already.
     pub(crate) fn abort(&mut self, command_id: u16) -> bool {
-        self.sweep();
+        self.look_at_doorbell();
         if self
             .current
             .as_ref()

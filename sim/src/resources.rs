@@ -9,6 +9,7 @@ use auk_vfio_user::irq::IrqTable;
 use auk_vfio_user::model::IrqInfo;
 
 use crate::context::{Contexts, Programs};
+use crate::fault::Plan;
 use crate::memory::{Direction, Memory};
 use crate::profile::ChipProfile;
 use crate::strict::Strict;
@@ -44,6 +45,8 @@ pub(crate) struct Resources {
     pub(crate) counters: Counters,
     pub(crate) max_transfer: u64,
     pub(crate) command_timeout: Duration,
+    /// Faults that wait for their occasion.
+    pub(crate) plan: Plan,
 }
 
 impl Resources {
@@ -57,6 +60,7 @@ impl Resources {
             counters: Counters::default(),
             max_transfer: profile.cap_limits().max_transfer(),
             command_timeout: Duration::from_millis(u64::from(profile.timing.command_ms)),
+            plan: Plan::default(),
         }
     }
 

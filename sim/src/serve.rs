@@ -3,11 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use auk_vfio_user::server::{ListenError, Listener, Options, Server, StopHandle};
 
 use crate::chip::Chip;
+use crate::device::ChipDevice;
 
 /// Why a chip cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,7 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Serving {
     stop: StopHandle,
+    closing: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -45,6 +49,7 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
+        self.closing.store(true, Ordering::Relaxed);
         self.stop.stop();
         let ended = self.thread.take().map(JoinHandle::join);
         if let Some(Err(_)) = ended {
@@ -60,9 +65,9 @@ impl Chip {
     /// [`ServeError`] when the path is taken or cannot be made, or the system has no thread.
     pub fn serve(&self, path: &Path) -> Result<Serving, ServeError> {
         let listener = Listener::bind(path)?;
-        self.serve_with(move |server, chip| {
-            if let Err(error) = server.serve(&listener, &mut chip.device(), None) {
-                tracing::error!(%error, serial = chip.serial(), "the vfio-user server failed");
+        self.serve_with(move |server, mut device, serial| {
+            if let Err(error) = server.serve(&listener, &mut device, None) {
+                tracing::error!(%error, serial, "the vfio-user server failed");
             }
         })
     }
@@ -73,9 +78,9 @@ impl Chip {
     /// # Errors
     /// [`ServeError`] when the system has no thread.
     pub fn serve_fd(&self, fd: OwnedFd) -> Result<Serving, ServeError> {
-        self.serve_with(move |server, chip| {
-            if let Err(error) = server.serve_fd(fd, &mut chip.device(), None) {
-                tracing::warn!(%error, serial = chip.serial(), "a client was disconnected");
+        self.serve_with(move |server, mut device, serial| {
+            if let Err(error) = server.serve_fd(fd, &mut device, None) {
+                tracing::warn!(%error, serial, "a client was disconnected");
             }
         })
     }
@@ -92,18 +97,21 @@ impl Chip {
 
     fn serve_with(
         &self,
-        serve: impl FnOnce(Server, Self) + Send + 'static,
+        serve: impl FnOnce(Server, ChipDevice, u64) + Send + 'static,
     ) -> Result<Serving, ServeError> {
         let server = Server::new(Options::default())
             .map_err(|source| self.serve_error("making a vfio-user server", source))?;
         let stop = server.stop_handle();
-        let chip = self.clone();
+        let closing = Arc::new(AtomicBool::new(false));
+        let device = self.device_until(Arc::clone(&closing));
+        let serial = self.serial();
         let thread = std::thread::Builder::new()
             .name("auk-sim-server".to_owned())
-            .spawn(move || serve(server, chip))
+            .spawn(move || serve(server, device, serial))
             .map_err(|source| self.serve_error("starting a thread", source))?;
         Ok(Serving {
             stop,
+            closing,
             thread: Some(thread),
         })
     }

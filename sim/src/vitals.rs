@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use auk_asic::admin::PowerState;
 use auk_asic::vitals::{Throttle, VitalSigns};
 
+use crate::fault::Spell;
 use crate::life::Life;
 
 /// The block changes at most this often, but for a change of state or fault.
@@ -26,12 +27,32 @@ pub(crate) const SHUTDOWN_POINT: i16 = 1050;
 const CLOCK_MHZ: u32 = 1350;
 const THROTTLED_CLOCK_MHZ: u32 = 675;
 
+/// What the sensors show.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shown {
+    die_temperature: i16,
+    memory_temperature: i16,
+    power: u32,
+}
+
+/// What sensors show that are broken: the least temperature that the field holds, and more power than any board has.
+const NONSENSE: Shown = Shown {
+    die_temperature: i16::MIN,
+    memory_temperature: i16::MIN,
+    power: u32::MAX,
+};
+
 /// Heat and power, from the work done.
 #[derive(Debug)]
 pub(crate) struct Board {
     power_state: PowerState,
-    /// What a test wants the die to be at.
-    pub(crate) forced_temperature: Option<i16>,
+    /// What the die is made to be at.
+    forced_temperature: (Spell, i16),
+    forced_throttle: Spell,
+    supply_cap: Spell,
+    /// The sensors show what they showed then.
+    stuck: (Spell, Shown),
+    nonsense: Spell,
     /// Share of the time in which the chip worked, smoothed.
     load: f64,
     throttled: Duration,
@@ -43,7 +64,11 @@ impl Board {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             power_state: PowerState::Full,
-            forced_temperature: None,
+            forced_temperature: (Spell::Over, 0),
+            forced_throttle: Spell::Over,
+            supply_cap: Spell::Over,
+            stuck: (Spell::Over, Shown::default()),
+            nonsense: Spell::Over,
             load: 0.0,
             throttled: Duration::ZERO,
             updated: now,
@@ -73,8 +98,85 @@ impl Board {
     }
 
     pub(crate) fn die_temperature(&self) -> i16 {
-        let modelled = IDLE_TEMPERATURE + (WORK_TEMPERATURE * self.load) as i16;
-        self.forced_temperature.unwrap_or(modelled)
+        let (spell, forced) = self.forced_temperature;
+        if spell.lasts() {
+            forced
+        } else {
+            IDLE_TEMPERATURE + (WORK_TEMPERATURE * self.load) as i16
+        }
+    }
+
+    /// Until the spell is over the die is at so many tenths of a degree.
+    pub(crate) fn force_temperature(&mut self, tenths: i16, spell: Spell) {
+        self.forced_temperature = (spell, tenths);
+    }
+
+    pub(crate) fn throttle_by_heat(&mut self, spell: Spell) {
+        self.forced_throttle = spell;
+    }
+
+    pub(crate) fn cap_by_supply(&mut self, spell: Spell) {
+        self.supply_cap = spell;
+    }
+
+    pub(crate) fn stick(&mut self, spell: Spell) {
+        self.stuck = (spell, self.measured());
+    }
+
+    pub(crate) fn talk_nonsense(&mut self, spell: Spell) {
+        self.nonsense = spell;
+    }
+
+    fn spells(&mut self) -> [&mut Spell; 5] {
+        [
+            &mut self.forced_temperature.0,
+            &mut self.forced_throttle,
+            &mut self.supply_cap,
+            &mut self.stuck.0,
+            &mut self.nonsense,
+        ]
+    }
+
+    /// Lets time pass over what was forced on it.
+    pub(crate) fn pass(&mut self, now: Instant) {
+        for spell in self.spells() {
+            spell.pass(now);
+        }
+    }
+
+    /// Ends what was forced on it.
+    pub(crate) fn heal(&mut self) {
+        for spell in self.spells() {
+            *spell = Spell::Over;
+        }
+    }
+
+    /// When a fault of the sensors ends.
+    pub(crate) fn next_change(&self) -> Option<Instant> {
+        let spells = [
+            self.forced_temperature.0,
+            self.forced_throttle,
+            self.supply_cap,
+            self.stuck.0,
+            self.nonsense,
+        ];
+        spells.into_iter().filter_map(Spell::end).min()
+    }
+
+    fn measured(&self) -> Shown {
+        Shown {
+            die_temperature: self.die_temperature(),
+            memory_temperature: self.memory_temperature(),
+            power: self.power(),
+        }
+    }
+
+    fn shown(&self) -> Shown {
+        match self.stuck {
+            _ if self.nonsense.lasts() => NONSENSE,
+            (spell, shown) if spell.lasts() => shown,
+            _ => self.measured(),
+        }
     }
 
     fn memory_temperature(&self) -> i16 {
@@ -99,8 +201,9 @@ impl Board {
 
     pub(crate) fn throttle(&self) -> Throttle {
         Throttle::new()
-            .with_thermal(self.die_temperature() >= THROTTLE_POINT)
+            .with_thermal(self.die_temperature() >= THROTTLE_POINT || self.forced_throttle.lasts())
             .with_power_cap(self.wanted_power() > self.power_limit())
+            .with_supply(self.supply_cap.lasts())
     }
 
     pub(crate) fn clock_mhz(&self) -> u32 {
@@ -175,6 +278,7 @@ impl Publication {
 }
 
 fn compose(life: &Life, board: &Board) -> VitalSigns {
+    let shown = board.shown();
     let (last_fault, last_fault_generation) = life
         .last_fault
         .map_or((0, 0), |(fault, generation)| (fault.code(), generation));
@@ -188,14 +292,14 @@ fn compose(life: &Life, board: &Board) -> VitalSigns {
         reserved0: 0,
         last_fault_generation,
         self_test_generation: life.self_test_generation,
-        die_temperature: board.die_temperature(),
-        memory_temperature: board.memory_temperature(),
-        power: board.power(),
+        die_temperature: shown.die_temperature,
+        memory_temperature: shown.memory_temperature,
+        power: shown.power,
         throttle: board.throttle(),
         ecc_ce: life.ecc_ce,
         ecc_ue: life.ecc_ue,
         retired_pages: life.retired_pages,
-        pcie_replays: 0,
+        pcie_replays: life.pcie_replays,
         heartbeat: 0,
         throttle_point: THROTTLE_POINT,
         shutdown_point: SHUTDOWN_POINT,

@@ -14,9 +14,14 @@ use auk_asic::io::IoCommand;
 use auk_asic::log::{CrashLog, LogPage};
 use auk_asic::submission::Operand;
 use auk_asic::{Fault, State, Status};
-use auk_sim::{Chip, ChipProfile, InjectError, Link, Timing};
+use auk_sim::inject::{InjectError, Verb};
+use auk_sim::{Chip, ChipProfile, Link, Timing};
 use common::{IOVA, Rig, eventually, fired, small, vitals_in};
 use zerocopy::FromBytes;
+
+const fn hot(celsius: i32) -> Verb {
+    Verb::Temperature { celsius, for_ms: 0 }
+}
 
 fn restart(rig: &mut Rig) {
     let generation = rig.read(bar0::GENERATION);
@@ -121,7 +126,7 @@ fn an_uncorrectable_error_poisons_the_next_command_and_faults_the_chip() {
     };
     assert_eq!(queue.run(&mut rig, copy), Ok(0));
     fired(&eventfd);
-    rig.chip.inject_ecc_uncorrectable();
+    rig.chip.inject(Verb::EccUe).unwrap();
     assert!(fired(&eventfd) > 0, "vector 0 tells of a fault");
     assert!(rig.status().faulted());
     assert!(!rig.status().ready());
@@ -154,7 +159,7 @@ fn an_uncorrectable_error_ends_the_command_that_runs() {
         queue.push(&rig, copy.encode());
     }
     queue.ring(&mut rig);
-    rig.chip.inject_ecc_uncorrectable();
+    rig.chip.inject(Verb::EccUe).unwrap();
     let outcomes: Vec<_> = (0..8).map(|_| queue.wait(&rig).outcome).collect();
     let ended = |status| {
         let is = |outcome: &&Result<u64, Status>| **outcome == Err(status);
@@ -168,7 +173,7 @@ fn an_uncorrectable_error_ends_the_command_that_runs() {
 #[test]
 fn a_fault_survives_resets_and_is_cleared_by_a_restart_alone() {
     let mut rig = Rig::new(small());
-    rig.chip.inject_ecc_uncorrectable();
+    rig.chip.inject(Verb::EccUe).unwrap();
     rig.device.reset();
     rig.connect();
     assert!(rig.status().faulted(), "an FLR does not help");
@@ -199,8 +204,8 @@ fn a_fault_survives_resets_and_is_cleared_by_a_restart_alone() {
 #[test]
 fn correctable_errors_count_and_stay_at_the_maximum() {
     let mut rig = Rig::new(small());
-    rig.chip.inject_ecc_correctable(3);
-    rig.chip.inject_ecc_correctable(u32::MAX);
+    rig.chip.inject(Verb::EccCe { count: 3 }).unwrap();
+    rig.chip.inject(Verb::EccCe { count: u32::MAX }).unwrap();
     assert!(events(&mut rig).contains(&(EventCode::EccCorrectable, 3)));
     eventually("the vital signs", || {
         (rig.vitals().ecc_ce == u32::MAX).then_some(())
@@ -218,7 +223,7 @@ fn a_hung_firmware_stands_still_until_the_watchdog_sees_it() {
         ..small()
     });
     let mut queue = rig.queue(1);
-    rig.chip.inject_firmware_hang();
+    rig.chip.inject(Verb::FirmwareHang).unwrap();
     let heartbeat = rig.vitals().heartbeat;
     assert_eq!(rig.vitals().state, State::Running, "it cannot say so");
     queue.submit(&mut rig, IoCommand::Nop.encode());
@@ -235,8 +240,8 @@ fn a_hung_firmware_stands_still_until_the_watchdog_sees_it() {
 
 #[test]
 fn a_crash_or_heat_beyond_the_shutdown_point_stops_the_chip() {
-    let crash: fn(&Chip) = Chip::inject_firmware_crash;
-    let heat: fn(&Chip) = |chip| chip.inject_temperature(Some(1100));
+    let crash: fn(&Chip) = |chip| chip.inject(Verb::FirmwareCrash).unwrap();
+    let heat: fn(&Chip) = |chip| chip.inject(hot(110)).unwrap();
     for (inject, fault) in [
         (crash, Fault::FirmwareCrash),
         (heat, Fault::OverTemperature),
@@ -251,12 +256,12 @@ fn a_crash_or_heat_beyond_the_shutdown_point_stops_the_chip() {
 #[test]
 fn heat_at_the_throttle_point_throttles_and_is_told() {
     let mut rig = Rig::new(small());
-    rig.chip.inject_temperature(Some(960));
+    rig.chip.inject(hot(96)).unwrap();
     eventually("throttling", || {
         rig.vitals().throttle.thermal().then_some(())
     });
     assert!(events(&mut rig).contains(&(EventCode::ThrottleChanged, 1)));
-    rig.chip.inject_temperature(None);
+    rig.chip.inject(Verb::Heal).unwrap();
     eventually("the end of throttling", || {
         (!rig.vitals().throttle.thermal()).then_some(())
     });
@@ -315,22 +320,22 @@ fn the_vital_signs_in_config_space_are_those_of_the_chip() {
 fn the_link_can_train_down_and_is_told() {
     let mut rig = Rig::new(small());
     let down = Link { speed: 4, width: 4 };
-    rig.chip.inject_link(down).unwrap();
+    rig.chip.inject(Verb::LinkSpeed { generation: 4 }).unwrap();
+    rig.chip.inject(Verb::LinkWidth { lanes: 4 }).unwrap();
     assert_eq!(rig.chip.link(), down);
     assert_eq!(rig.config_read16(pcie::OFFSET + pcie::LNKSTA), 0x44);
     assert!(events(&mut rig).contains(&(EventCode::LinkChanged, 0x44)));
     rig.device.reset();
     assert_eq!(rig.chip.link(), down, "an FLR trains no link");
-    let wide = Link {
-        speed: 5,
-        width: 16,
-    };
-    assert!(matches!(
-        rig.chip.inject_link(wide),
-        Err(InjectError::BeyondCapability { .. })
-    ));
-    let odd = Link { speed: 5, width: 3 };
-    assert_eq!(rig.chip.inject_link(odd), Err(InjectError::Link(odd)));
+    for impossible in [
+        Verb::LinkWidth { lanes: 16 },
+        Verb::LinkWidth { lanes: 3 },
+        Verb::LinkSpeed { generation: 6 },
+        Verb::LinkSpeed { generation: 0 },
+    ] {
+        let error = rig.chip.inject(impossible).unwrap_err();
+        assert!(matches!(error, InjectError::OutOfRange { .. }), "{error}");
+    }
 }
 
 fn commit(rig: &mut Rig, image: &[u8], slot: u8) -> Result<u64, Status> {
@@ -369,11 +374,9 @@ fn new_firmware_runs_after_a_restart() {
 #[test]
 fn a_rotten_slot_leaves_the_loader_which_takes_a_new_image() {
     let mut rig = Rig::new(small());
-    rig.chip.inject_corrupt_firmware(0).unwrap();
-    assert_eq!(
-        rig.chip.inject_corrupt_firmware(1),
-        Err(InjectError::Slot(1))
-    );
+    rig.chip.inject(Verb::ImageRot { slot: 0 }).unwrap();
+    let empty = rig.chip.inject(Verb::ImageRot { slot: 1 }).unwrap_err();
+    assert!(empty.to_string().contains("slot 1"), "{empty}");
     let control = Control::new().with_restart(true);
     rig.write(bar0::CONTROL, control.into_bits());
     rig.bring_up();
@@ -405,7 +408,7 @@ fn a_client_that_vanishes_leaves_the_chip_to_the_next() {
         timeout_ms: 0,
     };
     queue.submit(&mut rig, wait.encode());
-    rig.chip.inject_ecc_correctable(1);
+    rig.chip.inject(Verb::EccCe { count: 1 }).unwrap();
     rig.vanish();
     assert!(!rig.status().faulted(), "that is no fault of the chip");
     queue.ring_at(&mut rig, 2);

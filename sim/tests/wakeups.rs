@@ -10,6 +10,7 @@ use auk_asic::admin::{AdminCommand, Coalescing};
 use auk_asic::bar0;
 use auk_asic::event::{EventCode, EventResult};
 use auk_asic::io::IoCommand;
+use auk_sim::inject::Verb;
 use auk_sim::{ChipProfile, Violation};
 use auk_vfio_user::model::IrqAction;
 use common::{Queue, Rig, eventually, fired, small};
@@ -159,11 +160,11 @@ fn a_masked_vector_stays_pending_until_it_is_unmasked() {
 #[test]
 fn an_event_is_told_once_and_says_how_many_were_lost() {
     let mut rig = Rig::new(small());
-    rig.chip.inject_ecc_correctable(1);
-    rig.chip.inject_ecc_correctable(1);
+    rig.chip.inject(Verb::EccCe { count: 1 }).unwrap();
+    rig.chip.inject(Verb::EccCe { count: 1 }).unwrap();
     let lost_before = 2 + 1;
     let id = rig.await_event();
-    rig.chip.inject_ecc_correctable(1);
+    rig.chip.inject(Verb::EccCe { count: 1 }).unwrap();
     let done = rig.wait_admin();
     let event = EventResult::from_bits(done.outcome.unwrap());
     assert_eq!(done.id, id);
@@ -195,7 +196,7 @@ fn an_idle_chip_costs_next_to_nothing() {
 fn a_faulted_chip_that_leaves_an_admin_command_lying_costs_no_more() {
     let mut rig = Rig::new(small());
     let queue = rig.queue(1);
-    rig.chip.inject_ecc_uncorrectable();
+    rig.chip.inject(Verb::EccUe).unwrap();
     eventually("the fault", || rig.status().faulted().then_some(()));
     rig.submit_admin(AdminCommand::SelfTest);
     wait_parked(&rig, &queue);

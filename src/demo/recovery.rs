@@ -48,10 +48,7 @@ pub(super) fn fail_and_recover(
     let injected_at = now_unix_ms();
     inject::send(
         stage.root,
-        &Injection {
-            target: target.clone(),
-            verb: Verb::EccUe,
-        },
+        &Injection::new(target.clone(), Verb::EccUe),
         HOST_PATIENCE,
     )?;
     stage.show.say(

@@ -350,7 +350,7 @@ impl Stage {
 
     pub fn inject(&self, target: &str, verb: Verb) {
         let target = target.to_owned();
-        self.host.inject(&Injection { target, verb }).unwrap();
+        self.host.inject(&Injection::new(target, verb)).unwrap();
     }
 
     pub fn open(&self, bdf: &str) -> Device {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::bdf::Bdf;
 use super::nic::{self, Nic};
 use super::updater::Updater;
-use crate::inject::{InjectError, Injection, MOST_ECHO, Verb};
-use crate::{Chip, Link, Serving};
+use crate::inject::{InjectError, Injection, MOST_ECHO, Target, Verb};
+use crate::{Chip, Serving};
 
 /// A chip of a simulated host.
 #[derive(Debug)]
@@ -41,9 +41,11 @@ impl Devices {
     /// Makes something happen to one of them. The tree shows it when this returns.
     pub(crate) fn inject(&self, injection: &Injection) -> Result<(), InjectError> {
         let target = injection.target.as_str();
-        let verb = injection.verb;
         if let Some(chip) = self.chips.iter().find(|chip| chip.bdf.is_named(target)) {
-            inject_chip(chip, verb)?;
+            if injection.verb.entry().target == Target::Nic {
+                return Err(wrong_kind(&injection.verb, "NICs", target, "a chip"));
+            }
+            chip.chip.inject_when(injection)?;
             self.updater.change(|_| ());
             return Ok(());
         }
@@ -51,7 +53,7 @@ impl Devices {
         if let Some(index) =
             nics.position(|nic| nic.bdf.is_named(target) || nic.interface == target)
         {
-            return self.inject_nic(index, target, verb);
+            return self.inject_nic(index, target, &injection.verb);
         }
         let chips = self.chips.iter().map(|chip| chip.bdf.to_string());
         let nics = self
@@ -64,7 +66,7 @@ impl Devices {
         })
     }
 
-    fn inject_nic(&self, index: usize, target: &str, verb: Verb) -> Result<(), InjectError> {
+    fn inject_nic(&self, index: usize, target: &str, verb: &Verb) -> Result<(), InjectError> {
         let change = |change: &mut dyn FnMut(&mut Nic) -> bool| {
             self.updater
                 .change(|tree| tree.nics.get_mut(index).is_some_and(change))
@@ -76,7 +78,7 @@ impl Devices {
             });
             Ok(())
         };
-        match verb {
+        match *verb {
             Verb::LinkWidth { lanes } => {
                 let most = nic::SLOT.width;
                 if !lanes.is_power_of_two() || lanes > most {
@@ -115,51 +117,26 @@ impl Devices {
             Verb::PortDrops { count } => nic(&|nic| nic.drop_packets(count)),
             Verb::RdmaPort { up } => nic(&|nic| nic.set_rdma(up)),
             Verb::DriverReload => nic(&|nic| nic.reload()),
-            Verb::EccCe { .. } | Verb::EccUe | Verb::FirmwareHang => Err(InjectError::WrongKind {
-                verb: verb.name(),
-                expected: "chips",
-                target: target.to_owned(),
-                found: "a NIC",
-            }),
+            _ => Err(wrong_kind(verb, "chips", target, "a NIC")),
         }
     }
 }
 
-fn inject_chip(slot: &SimulatedChip, verb: Verb) -> Result<(), InjectError> {
-    let chip = &slot.chip;
-    match verb {
-        Verb::EccCe { count: 0 } => {
-            return Err(out_of_range(verb, "count is at least 1".to_owned()));
-        }
-        Verb::EccCe { count } => chip.inject_ecc_correctable(count),
-        Verb::EccUe => chip.inject_ecc_uncorrectable(),
-        Verb::FirmwareHang => chip.inject_firmware_hang(),
-        Verb::LinkWidth { lanes } => {
-            let link = Link {
-                width: lanes,
-                ..chip.profile().link
-            };
-            chip.inject_link(link)
-                .map_err(|error| out_of_range(verb, error.to_string()))?;
-        }
-        Verb::CarrierFlap { .. }
-        | Verb::PortSpeed { .. }
-        | Verb::PortErrors { .. }
-        | Verb::PortDrops { .. }
-        | Verb::RdmaPort { .. }
-        | Verb::DriverReload => {
-            return Err(InjectError::WrongKind {
-                verb: verb.name(),
-                expected: "NICs",
-                target: slot.bdf.to_string(),
-                found: "a chip",
-            });
-        }
+fn wrong_kind(
+    verb: &Verb,
+    expected: &'static str,
+    target: &str,
+    found: &'static str,
+) -> InjectError {
+    InjectError::WrongKind {
+        verb: verb.name(),
+        expected,
+        target: target.to_owned(),
+        found,
     }
-    Ok(())
 }
 
-fn out_of_range(verb: Verb, reason: String) -> InjectError {
+fn out_of_range(verb: &Verb, reason: String) -> InjectError {
     InjectError::OutOfRange {
         verb: verb.name(),
         reason,

@@ -10,6 +10,7 @@ use super::function::Function;
 use super::nic::Nic;
 use super::port::Port;
 use crate::Chip;
+use crate::inject::Verb;
 
 /// How often the chips are looked at: as often as their vital signs change.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -27,6 +28,11 @@ pub(crate) struct ShownChip {
 
 impl ShownChip {
     fn refresh(&mut self) -> Result<(), HostError> {
+        for verb in self.chip.for_the_host() {
+            if verb == Verb::ProcessKill {
+                std::process::abort();
+            }
+        }
         let space = self.chip.config();
         self.function.refresh(&space)?;
         match ConfigView(&space).link() {

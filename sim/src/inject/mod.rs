@@ -3,12 +3,20 @@
 //! A request is one line of JSON on the control socket, `{"verb": "ecc-ue", "target": "0000:01:00.0"}`; the
 //! answer is one line as well, `{"ok": true}` or `{"ok": false, "error": "..."}`.
 
+mod catalogue;
 mod client;
 mod parse;
+mod script;
+mod trigger;
+mod verb;
 
 use serde::{Deserialize, Serialize};
 
+pub use catalogue::{Entry, Form, Occasion, Parameter, Target};
 pub use client::{SendError, send};
+pub use script::{Script, ScriptError};
+pub use trigger::{Opcode, Trigger};
+pub use verb::Verb;
 
 /// Where the control socket is, below the root of the host.
 pub const CONTROL_SOCKET: &str = "run/auk/sim/control.sock";
@@ -19,120 +27,34 @@ pub const MAX_LINE: usize = 4096;
 /// How much of what a client sent is repeated to it, in characters.
 pub(crate) const MOST_ECHO: usize = 64;
 
-/// A fault, and what it is to befall.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A fault, what it is to befall, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Injection {
     /// A chip by its PCI address, or a NIC by its PCI address or its interface.
     pub target: String,
     /// What is to happen.
     #[serde(flatten)]
     pub verb: Verb,
+    /// When.
+    #[serde(flatten)]
+    pub when: Trigger,
 }
 
-/// What can be made to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "verb", rename_all = "kebab-case")]
-pub enum Verb {
-    /// Correctable memory errors of a chip.
-    EccCe {
-        /// How many.
-        #[serde(default = "one")]
-        count: u32,
-    },
-    /// An uncorrectable memory error of a chip: it stops, and what runs ends in an error.
-    EccUe,
-    /// A chip's firmware hangs: heartbeat and queues stop.
-    FirmwareHang,
-    /// The link of a chip or a NIC trains to this width.
-    LinkWidth {
-        /// Lanes: 1, 2, 4 and so on up to what the slot has, which heals it.
-        lanes: u8,
-    },
-    /// A NIC loses its carrier and gets it back.
-    CarrierFlap {
-        /// How often.
-        #[serde(default = "one")]
-        count: u32,
-        /// For how many milliseconds each time, and as long between two.
-        #[serde(default = "half_a_second")]
-        down_ms: u64,
-    },
-    /// A NIC's port negotiates another speed.
-    PortSpeed {
-        /// Mb/s; 400000 heals it.
-        mbit: u32,
-    },
-    /// Frames come in damaged at a NIC.
-    PortErrors {
-        /// How many.
-        #[serde(default = "one")]
-        count: u32,
-    },
-    /// A NIC drops packets.
-    PortDrops {
-        /// How many.
-        #[serde(default = "one")]
-        count: u32,
-    },
-    /// A NIC's RDMA port goes down though the carrier is there.
-    RdmaPort {
-        /// Whether it follows the carrier again instead.
-        #[serde(default)]
-        up: bool,
-    },
-    /// A NIC's driver is loaded anew: what it counted begins at zero.
-    DriverReload,
-}
-
-const fn one() -> u32 {
-    1
-}
-
-const fn half_a_second() -> u64 {
-    500
-}
-
-impl Verb {
-    /// All verbs as they are written.
-    pub const NAMES: &'static [&'static str] = &[
-        "ecc-ce",
-        "ecc-ue",
-        "firmware-hang",
-        "link-width",
-        "carrier-flap",
-        "port-speed",
-        "port-errors",
-        "port-drops",
-        "rdma-port",
-        "driver-reload",
-    ];
-
-    /// The verbs that have parameters, with their names.
-    const PARAMETERS: &'static [(&'static str, &'static [&'static str])] = &[
-        ("ecc-ce", &["count"]),
-        ("link-width", &["lanes"]),
-        ("carrier-flap", &["count", "down_ms"]),
-        ("port-speed", &["mbit"]),
-        ("port-errors", &["count"]),
-        ("port-drops", &["count"]),
-        ("rdma-port", &["up"]),
-    ];
-
-    /// The verb as it is written.
+impl Injection {
+    /// At once, or at the next occasion of its kind.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EccCe { .. } => "ecc-ce",
-            Self::EccUe => "ecc-ue",
-            Self::FirmwareHang => "firmware-hang",
-            Self::LinkWidth { .. } => "link-width",
-            Self::CarrierFlap { .. } => "carrier-flap",
-            Self::PortSpeed { .. } => "port-speed",
-            Self::PortErrors { .. } => "port-errors",
-            Self::PortDrops { .. } => "port-drops",
-            Self::RdmaPort { .. } => "rdma-port",
-            Self::DriverReload => "driver-reload",
+    pub fn new(target: impl Into<String>, verb: Verb) -> Self {
+        Self {
+            target: target.into(),
+            verb,
+            when: Trigger::default(),
         }
+    }
+
+    /// The same, when the trigger says.
+    #[must_use]
+    pub fn when(self, when: Trigger) -> Self {
+        Self { when, ..self }
     }
 }
 
@@ -152,19 +74,18 @@ pub enum InjectError {
     /// The line is longer than a request can be.
     #[error("a request is one line of at most {MAX_LINE} bytes")]
     TooLong,
-    /// There is no such verb.
+    /// There is no such fault.
     #[error(
-        "no verb {found:?}{}; the verbs are {}",
-        suggestion.map(|verb| format!(", did you mean {verb:?}?")).unwrap_or_default(),
-        Verb::NAMES.join(", ")
+        "no fault {found:?}{}; `auk sim faults` lists them",
+        suggestion.map(|verb| format!(", did you mean {verb:?}?")).unwrap_or_default()
     )]
     UnknownVerb {
         /// What was asked for.
         found: String,
-        /// The verb that it resembles.
+        /// The fault that it resembles.
         suggestion: Option<&'static str>,
     },
-    /// The verb has no such parameter, or not of that type.
+    /// The fault has no such parameter, or not of that type.
     #[error("{verb}: {reason}")]
     BadParameter {
         /// What was asked for.

@@ -3,50 +3,89 @@
 
 use serde_json::{Map, Value};
 
-use super::{InjectError, Injection, MOST_ECHO, Verb};
+use super::{Entry, InjectError, Injection, MOST_ECHO, Trigger, Verb};
 
 impl Injection {
     /// The request in a line of JSON. Numbers are not checked against the device: the host does that.
     ///
     /// # Errors
-    /// [`InjectError`] when the line is no JSON object, or has a verb or a parameter that does not exist.
+    /// [`InjectError`] when the line is no JSON object, or has a fault or a parameter that does not exist.
     pub fn parse(line: &[u8]) -> Result<Self, InjectError> {
-        let mut object: Map<String, Value> =
-            serde_json::from_slice(line).map_err(|error| InjectError::NotARequest {
-                reason: error.to_string(),
-            })?;
+        let object = serde_json::from_slice(line).map_err(|error| InjectError::NotARequest {
+            reason: error.to_string(),
+        })?;
+        Self::from_object(object)
+    }
+
+    /// The same, from an object that was read from something else.
+    ///
+    /// # Errors
+    /// As [`Injection::parse`].
+    pub fn from_object(mut object: Map<String, Value>) -> Result<Self, InjectError> {
         let verb = text(&object, "verb")?;
         let target = text(&object, "target")?;
-        if !Verb::NAMES.contains(&verb.as_str()) {
+        object.remove("target");
+        let Some(entry) = Verb::CATALOGUE.iter().find(|entry| entry.name == verb) else {
             return Err(InjectError::UnknownVerb {
                 suggestion: resembling(&verb),
                 found: verb.chars().take(MOST_ECHO).collect(),
             });
+        };
+        let mut when = Map::new();
+        for (key, _) in Trigger::KEYS {
+            if let Some(value) = object.remove(*key) {
+                when.insert((*key).to_owned(), value);
+            }
         }
-        object.remove("target");
-        let parameters = Verb::PARAMETERS
-            .iter()
-            .find(|(name, _)| *name == verb)
-            .map_or(&[][..], |(_, parameters)| parameters);
-        let is_known = |key: &str| key == "verb" || parameters.contains(&key);
-        if let Some(stray) = object.keys().find(|key| !is_known(key)) {
-            let stray: String = stray.chars().take(MOST_ECHO).collect();
-            return Err(InjectError::BadParameter {
-                reason: match parameters {
-                    [] => format!("it takes no parameters, and {stray:?} was given"),
-                    known => format!("unknown parameter {stray:?}; it takes {}", known.join(", ")),
-                },
-                verb,
-            });
+        check_names(entry, &object)?;
+        for parameter in entry.parameters {
+            if let Some(default) = parameter.default
+                && !object.contains_key(parameter.name)
+            {
+                let default = serde_json::from_str(default).unwrap_or_default();
+                object.insert(parameter.name.to_owned(), default);
+            }
         }
-        match serde_json::from_value(Value::Object(object)) {
-            Ok(verb) => Ok(Self { target, verb }),
-            Err(error) => Err(InjectError::BadParameter {
-                verb,
-                reason: error.to_string(),
-            }),
-        }
+        let wrong = |error: serde_json::Error| InjectError::BadParameter {
+            verb: verb.clone(),
+            reason: error.to_string(),
+        };
+        let verb = serde_json::from_value(Value::Object(object)).map_err(wrong)?;
+        let when: Trigger = serde_json::from_value(Value::Object(when)).map_err(wrong)?;
+        when.check(&verb)?;
+        Ok(Self { target, verb, when })
     }
+}
+
+fn check_names(entry: &Entry, object: &Map<String, Value>) -> Result<(), InjectError> {
+    let is_known = |key: &str| {
+        key == "verb"
+            || entry
+                .parameters
+                .iter()
+                .any(|parameter| parameter.name == key)
+    };
+    let Some(stray) = object.keys().find(|key| !is_known(key)) else {
+        return Ok(());
+    };
+    let stray: String = stray.chars().take(MOST_ECHO).collect();
+    let known: Vec<_> = entry
+        .parameters
+        .iter()
+        .map(|parameter| parameter.name)
+        .collect();
+    let times: Vec<_> = Trigger::KEYS.iter().map(|(key, _)| *key).collect();
+    let times = times.join(", ");
+    Err(InjectError::BadParameter {
+        verb: entry.name.to_owned(),
+        reason: match &known[..] {
+            [] => format!("unknown parameter {stray:?}; it takes none but for when: {times}"),
+            known => format!(
+                "unknown parameter {stray:?}; it takes {}, and for when: {times}",
+                known.join(", ")
+            ),
+        },
+    })
 }
 
 fn text(object: &Map<String, Value>, key: &str) -> Result<String, InjectError> {
@@ -73,38 +112,17 @@ fn resembling(found: &str) -> Option<&'static str> {
     if found.len() > MOST_ECHO {
         return None;
     }
-    let nearest = Verb::NAMES
+    let nearest = Verb::CATALOGUE
         .iter()
-        .map(|name| (distance(found, name), *name));
+        .map(|entry| (strsim::osa_distance(found, entry.name), entry.name));
     let (distance, name) = nearest.min()?;
     (distance <= name.len() / 3).then_some(name)
-}
-
-/// Edit distance by insertions, deletions, replacements and swaps of two neighbours.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            table[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = table[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let edited = replaced.min(table[i - 1][j] + 1).min(table[i][j - 1] + 1);
-                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                    edited.min(table[i - 2][j - 2] + 1)
-                } else {
-                    edited
-                }
-            };
-        }
-    }
-    table[a.len()][b.len()]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inject::Form;
     use proptest::prelude::*;
 
     #[test]
@@ -124,38 +142,70 @@ mod tests {
     }
 
     #[test]
-    fn every_verb_reads_back_as_it_is_written() {
-        for verb in [
-            Verb::EccCe { count: 7 },
-            Verb::EccUe,
-            Verb::FirmwareHang,
-            Verb::LinkWidth { lanes: 4 },
-            Verb::CarrierFlap {
-                count: 2,
-                down_ms: 50,
-            },
-            Verb::PortSpeed { mbit: 100_000 },
-            Verb::PortErrors { count: 9 },
-            Verb::PortDrops { count: 9 },
-            Verb::RdmaPort { up: true },
-            Verb::DriverReload,
-        ] {
-            assert!(Verb::NAMES.contains(&verb.name()));
-            let injection = Injection {
-                target: "0000:01:00.0".to_owned(),
-                verb,
-            };
+    fn every_fault_reads_back_as_it_is_written() {
+        for entry in Verb::CATALOGUE {
+            let mut object =
+                serde_json::json!({"verb": entry.name, "target": "0000:01:00.0", "seed": 3});
+            for parameter in entry.parameters {
+                if parameter.default.is_none() {
+                    object[parameter.name] = match parameter.form {
+                        Form::Number => 1.into(),
+                        Form::Switch => true.into(),
+                        Form::Text => "eth7".into(),
+                    };
+                }
+            }
+            let injection = Injection::parse(object.to_string().as_bytes()).unwrap();
+            assert_eq!(injection.verb.name(), entry.name);
+            assert_eq!(injection.when.seed, 3);
             let line = serde_json::to_vec(&injection).unwrap();
             assert_eq!(Injection::parse(&line).unwrap(), injection);
         }
     }
 
     #[test]
-    fn distance_counts_edits() {
-        assert_eq!(distance("ecc-ue", "ecc-ue"), 0);
-        assert_eq!(distance("linkwidth", "link-width"), 1);
-        assert_eq!(distance("ecc-eu", "ecc-ue"), 1);
-        assert_eq!(distance("", "abc"), 3);
+    fn no_two_faults_share_a_name_and_no_parameter_is_named_as_what_says_when() {
+        let mut names: Vec<_> = Verb::CATALOGUE.iter().map(|entry| entry.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Verb::CATALOGUE.len());
+        for entry in Verb::CATALOGUE {
+            for parameter in entry.parameters {
+                assert!(
+                    Trigger::KEYS.iter().all(|(key, _)| *key != parameter.name),
+                    "{}: {}",
+                    entry.name,
+                    parameter.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_fault_cannot_wait_for_is_refused() {
+        for (line, word) in [
+            (
+                r#"{"verb":"reset-hang","target":"x","queue":1}"#,
+                "no queue",
+            ),
+            (
+                r#"{"verb":"completion-drop","target":"x","every_ms":5}"#,
+                "every_ms",
+            ),
+            (
+                r#"{"verb":"completion-drop","target":"x","register":4}"#,
+                "register",
+            ),
+            (r#"{"verb":"ecc-ue","target":"x","times":2}"#, "every_ms"),
+            (r#"{"verb":"ecc-ue","target":"x","one_in":0}"#, "one_in"),
+            (
+                r#"{"verb":"doorbell-ignored","target":"x","opcode":"nop"}"#,
+                "opcode",
+            ),
+        ] {
+            let error = Injection::parse(line.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(word), "{line}: {error}");
+        }
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 //! millisecond, so that nobody waits long for a register, an abort, an unmap or another queue.
 
 mod embedding;
+mod flip;
 mod gemm;
 mod launch;
 mod semaphore;
@@ -16,6 +17,8 @@ use auk_asic::io::{IoCommand, IoOpcode};
 use auk_asic::submission::{Operand, Space, Submission};
 
 use crate::resources::Resources;
+
+pub(crate) use flip::Flip;
 
 use embedding::EmbeddingJob;
 use gemm::GemmJob;

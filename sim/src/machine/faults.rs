@@ -97,6 +97,19 @@ impl Machine {
         );
     }
 
+    /// The patrol scrubber finds an uncorrectable error where nobody works.
+    pub(crate) fn uncorrectable_error_in_unused_memory(&mut self, now: Instant) {
+        self.life.ecc_ue = self.life.ecc_ue.saturating_add(1);
+        self.life.condemned_pages = self.life.condemned_pages.saturating_add(1);
+        self.event(EventCode::EccUncorrectable, self.life.ecc_ue, now);
+    }
+
+    /// Pages are retired.
+    pub(crate) fn retire_pages(&mut self, count: u32, now: Instant) {
+        self.life.retired_pages = self.life.retired_pages.saturating_add(count);
+        self.event(EventCode::PageRetired, self.life.retired_pages, now);
+    }
+
     /// The runtime stands still; only the watchdog will notice.
     pub(crate) fn hang(&mut self, now: Instant) {
         if self.life.state == State::Running && !self.life.hangs() {

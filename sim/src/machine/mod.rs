@@ -1,6 +1,7 @@
 //! The assembled chip: everything behind its one lock.
 
 mod faults;
+mod inject;
 mod resets;
 mod service;
 mod sleep;
@@ -12,7 +13,10 @@ use auk_asic::{Fault, State, Status};
 
 use crate::accesses::AccessLog;
 use crate::config_space::ConfigSpace;
+use crate::fault::{Ailments, Met, Plan};
 use crate::firmware::Firmware;
+use crate::gate::RegisterDelay;
+use crate::inject::{Occasion, Verb};
 use crate::life::Life;
 use crate::log::Log;
 use crate::memory::{Memfd, Memory};
@@ -41,6 +45,13 @@ pub(crate) struct Machine {
     pub(crate) msix: MsixTable,
     pub(crate) accesses: AccessLog,
     pub(crate) powered_on: Instant,
+    pub(crate) ailments: Ailments,
+    /// Faults of the boot under way.
+    at_boot: Vec<Verb>,
+    /// How long a trapped access to a register takes.
+    pub(crate) register_delay: RegisterDelay,
+    /// Faults that happened and whose rest is the host's part.
+    pub(crate) for_the_host: Vec<Verb>,
     /// Queue 0 is the admin queue.
     queues: Vec<Option<Queue>>,
     /// Numbers of the I/O queues that exist, so that the engine looks at no others.
@@ -82,6 +93,10 @@ impl Machine {
             msix: MsixTable::default(),
             accesses: AccessLog::default(),
             powered_on: now,
+            ailments: Ailments::default(),
+            at_boot: Vec::new(),
+            register_delay: RegisterDelay::default(),
+            for_the_host: Vec::new(),
             queues: (0..queues).map(|_| None).collect(),
             live: Vec::new(),
             stopped: 0,
@@ -98,6 +113,7 @@ impl Machine {
 
     /// What the passing of time alone brings: the end of a boot, the watchdog, heat.
     pub(crate) fn update(&mut self, now: Instant) {
+        self.happen_by_the_clock(now);
         if self.life.boot_ends.is_some_and(|ends| now >= ends) {
             self.life.boot_ends = None;
             self.boot(now);
@@ -121,8 +137,25 @@ impl Machine {
         }
     }
 
+    /// What the boot that begins takes, and what is to befall it.
+    fn boot_time(&mut self, now: Instant) -> Duration {
+        let mut takes = self.profile.timing.boot;
+        self.at_boot = self.meet(Met::of(Occasion::Boot), now);
+        for verb in &self.at_boot {
+            if let Verb::SlowBoot { ms } = verb {
+                takes += Duration::from_millis(*ms);
+            }
+        }
+        takes
+    }
+
     fn boot(&mut self, now: Instant) {
         let pages = self.life.condemned_pages;
+        let faults = std::mem::take(&mut self.at_boot);
+        if faults.contains(&Verb::ImageRefused) {
+            self.refuse_image(now);
+            return self.publish(now);
+        }
         match self.firmware.boot() {
             Ok(version) => {
                 self.life.start(version, now);
@@ -130,18 +163,29 @@ impl Machine {
                 if pages > 0 {
                     self.event(EventCode::PageRetired, self.life.retired_pages, now);
                 }
+                if faults.contains(&Verb::BootLoop) {
+                    self.happen(&Verb::BootLoop, now);
+                }
             }
             Err(status) => {
                 tracing::warn!(%status, "firmware image refused at boot");
-                self.fail(
-                    Fault::ImageRejected,
-                    None,
-                    "the image in the active slot was refused",
-                    now,
-                );
+                self.refuse_image(now);
             }
         }
         self.publish(now);
+    }
+
+    fn refuse_image(&mut self, now: Instant) {
+        self.fail(
+            Fault::ImageRejected,
+            None,
+            "the image in the active slot was refused",
+            now,
+        );
+    }
+
+    pub(crate) fn plan_mut(&mut self) -> &mut Plan {
+        &mut self.resources.plan
     }
 
     /// Brings the vital signs in config space up to date.

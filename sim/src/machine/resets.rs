@@ -2,10 +2,14 @@
 
 use std::time::Instant;
 
+use auk_asic::State;
 use auk_asic::bar0::Control;
 use auk_asic::event::EventCode;
 
 use super::Machine;
+use crate::fault::{Met, Spell};
+use crate::inject::{Occasion, Verb};
+use crate::log::Log;
 use crate::msix_table::MsixTable;
 use crate::queue::Stopped;
 use crate::registers::Registers;
@@ -26,13 +30,46 @@ impl Machine {
     pub(crate) fn restart(&mut self, now: Instant) {
         self.drop_owner();
         self.poisoned = false;
-        self.life.restart(now, self.profile.timing.boot);
+        let boot = self.boot_time(now);
+        self.life.restart(now, boot);
         self.publish(now);
         self.attention = true;
     }
 
-    /// A function-level reset.
+    /// A function-level reset, and what was to befall it.
     pub(crate) fn function_reset(&mut self, now: Instant) {
+        // Another try heals one that failed.
+        if self.life.state == State::Resetting {
+            let boot = self.boot_time(now);
+            self.life.restart(now, boot);
+        }
+        self.wipe_function(now);
+        for verb in self.meet(Met::of(Occasion::Reset), now) {
+            match verb {
+                Verb::ResetHang { for_ms } => self.ailments.reset = Spell::of(for_ms, now),
+                Verb::ResetDead => self.ailments.bus = Spell::Open,
+                Verb::ResetFails => {
+                    self.life.state = State::Resetting;
+                    self.life.watchdog_bites = None;
+                }
+                _ => self.happen(&verb, now),
+            }
+        }
+        self.publish(now);
+    }
+
+    /// The device is put back after it was pulled out: power on.
+    pub(super) fn power_cycle(&mut self, now: Instant) {
+        self.disconnect();
+        self.wipe_function(now);
+        self.log = Log::new();
+        let boot = self.boot_time(now);
+        self.life.power_cycle(now, boot);
+        self.powered_on = now;
+        self.publish(now);
+    }
+
+    fn wipe_function(&mut self, now: Instant) {
         self.drop_owner();
         self.registers = Registers::default();
         self.msix = MsixTable::default();

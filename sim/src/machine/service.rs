@@ -4,13 +4,16 @@ use std::time::Instant;
 
 use auk_asic::event::EventCode;
 use auk_asic::io::IoOpcode;
+use auk_asic::submission::Submission;
 use auk_asic::{Fault, State, Status};
 
 use super::Machine;
 use super::sleep::earlier;
 use crate::admin;
 use crate::arming::Verdict;
-use crate::io::{self, Progress, Started};
+use crate::fault::Met;
+use crate::inject::{Occasion, Verb};
+use crate::io::{self, Flip, Progress, Started};
 use crate::queue::{Current, Queue, Stopped};
 use crate::resources::Resources;
 use crate::strict::Violation;
@@ -38,6 +41,8 @@ struct Turn {
     blocked: Option<Instant>,
     /// When the first command that moves or computes began.
     begun: Option<Instant>,
+    /// Faults of the whole chip that a command has met.
+    happened: Vec<Verb>,
 }
 
 impl Machine {
@@ -47,7 +52,7 @@ impl Machine {
     }
 
     fn service(&self) -> Service {
-        if !self.may_master() || self.life.hangs() {
+        if !self.may_master() || self.life.hangs() || self.ailments.off_bus() {
             return Service::None;
         }
         match (self.life.state, self.life.fault) {
@@ -68,16 +73,31 @@ impl Machine {
             return false;
         }
         let refuses = self.service() == Service::Refusal;
+        self.miss_doorbells();
         let mut work = false;
         for queue in self.queues.iter_mut().flatten() {
             // A faulted chip leaves its admin commands where they are.
             if refuses && queue.number() == 0 {
                 continue;
             }
-            work |= queue.sweep() || queue.current.as_ref().is_some_and(|c| !c.job.is_wait());
+            work |= queue.sweep() || queue.has_work();
         }
         self.tell_of_stopped_queues();
         work
+    }
+
+    /// Doorbells that moved, if that is what faults wait for.
+    #[inline]
+    fn miss_doorbells(&mut self) {
+        if !self.resources.plan.watches(Occasion::Doorbell) {
+            return;
+        }
+        for queue in self.queues.iter_mut().skip(1).flatten() {
+            let met = Met::of(Occasion::Doorbell).on_queue(queue.number());
+            if queue.doorbell_moved() && !self.resources.plan.meet(met, Instant::now()).is_empty() {
+                queue.miss_doorbell();
+            }
+        }
     }
 
     /// Fires what became due since the last round. A driver arms and then reads the park word; the
@@ -132,6 +152,10 @@ impl Machine {
         let service = self.service();
         self.wake_at = None;
         self.blocked = false;
+        self.miss_doorbells();
+        if self.ailments.storm.0.lasts() {
+            self.resources.fire(self.ailments.storm.1);
+        }
         let mut worked = false;
         match service {
             Service::None => return false,
@@ -157,8 +181,12 @@ impl Machine {
         };
         let resources = &mut self.resources;
         let mut turn = Turn::default();
-        if queue.sweep() || queue.current.is_some() {
-            work(queue, resources, &mut turn);
+        if queue.sweep() || queue.has_current() {
+            if resources.plan.watches(Occasion::Command) {
+                work::<true>(queue, resources, &mut turn);
+            } else {
+                work::<false>(queue, resources, &mut turn);
+            }
             queue.post_staged();
         }
         if let Some(begun) = turn.begun {
@@ -175,6 +203,12 @@ impl Machine {
         if queue.stopped().is_some() && self.stopped >> number & 1 == 0 {
             self.tell_of_stopped_queues();
         }
+        if !turn.happened.is_empty() {
+            let now = Instant::now();
+            for verb in &turn.happened {
+                self.happen(verb, now);
+            }
+        }
         turn.worked
     }
 
@@ -187,7 +221,11 @@ impl Machine {
         let mut worked = false;
         if let Some(current) = queue.current.take() {
             let outcome = Err(Status::DeviceFaulted);
-            finish(queue, resources, current.command_id, outcome, false);
+            let command = Command {
+                id: current.command_id,
+                opcode: current.opcode,
+            };
+            finish(queue, resources, command, outcome, false);
             worked = true;
         }
         if queue.sweep() {
@@ -200,7 +238,7 @@ impl Machine {
                 } else {
                     Status::DeviceFaulted
                 };
-                finish(queue, resources, entry.command_id, Err(status), false);
+                finish(queue, resources, Command::of(&entry), Err(status), false);
                 worked = true;
             }
         }
@@ -213,9 +251,9 @@ impl Machine {
 }
 
 /// Works on a queue until it is empty, blocked, has had its share, or has made one step of a long
-/// command.
+/// command. With `FAULTS` for when some wait for commands.
 #[inline]
-fn work(queue: &mut Queue, resources: &mut Resources, turn: &mut Turn) {
+fn work<const FAULTS: bool>(queue: &mut Queue, resources: &mut Resources, turn: &mut Turn) {
     for _ in 0..BATCH {
         if queue.current.is_some() {
             queue.post_staged();
@@ -234,9 +272,16 @@ fn work(queue: &mut Queue, resources: &mut Resources, turn: &mut Turn) {
                     return;
                 }
                 Progress::Done(outcome) => {
-                    let (id, launch) = (current.command_id, current.job.is_launch());
+                    let launch = current.job.is_launch();
+                    if let Some(flip) = current.flip.filter(|_| outcome.is_ok()) {
+                        flip.make(&mut resources.memory);
+                    }
+                    let ended = Command {
+                        id: current.command_id,
+                        opcode: current.opcode,
+                    };
                     queue.current = None;
-                    finish(queue, resources, id, outcome, launch);
+                    finish(queue, resources, ended, outcome, launch);
                     turn.worked = true;
                 }
             }
@@ -245,24 +290,81 @@ fn work(queue: &mut Queue, resources: &mut Resources, turn: &mut Turn) {
             return;
         };
         turn.worked = true;
-        if entry.opcode != IoOpcode::Nop.code() {
-            turn.begun.get_or_insert_with(Instant::now);
-        }
-        if !io::is_short(&entry) {
-            queue.post_staged();
-        }
-        match io::start(&entry, queue.context(), resources) {
-            Started::Done(outcome) => {
-                finish(queue, resources, entry.command_id, outcome, false);
+        if FAULTS {
+            begin_with_faults(queue, resources, entry, turn);
+            if !turn.happened.is_empty() || queue.is_stuck() {
+                return;
             }
-            Started::Job(job) => {
-                queue.current = Some(Current {
-                    command_id: entry.command_id,
-                    job,
-                });
-            }
+        } else {
+            begin(queue, resources, &entry, None, turn);
         }
     }
+}
+
+#[inline]
+fn begin(
+    queue: &mut Queue,
+    resources: &mut Resources,
+    entry: &Submission,
+    flip: Option<Flip>,
+    turn: &mut Turn,
+) {
+    if entry.opcode != IoOpcode::Nop.code() {
+        turn.begun.get_or_insert_with(Instant::now);
+    }
+    if !io::is_short(entry) {
+        queue.post_staged();
+    }
+    let command = Command::of(entry);
+    match io::start(entry, queue.context(), resources) {
+        Started::Done(outcome) => {
+            if let Some(flip) = flip.filter(|_| outcome.is_ok()) {
+                flip.make(&mut resources.memory);
+            }
+            finish(queue, resources, command, outcome, false);
+        }
+        Started::Job(job) => {
+            queue.current = Some(Current {
+                command_id: command.id,
+                opcode: command.opcode,
+                job,
+                flip,
+            });
+        }
+    }
+}
+
+/// Begins a command that faults may befall.
+#[cold]
+fn begin_with_faults(
+    queue: &mut Queue,
+    resources: &mut Resources,
+    mut entry: Submission,
+    turn: &mut Turn,
+) {
+    let met = Met::of(Occasion::Command)
+        .on_queue(queue.number())
+        .with_opcode(entry.opcode);
+    let mut flip = None;
+    for fault in resources.plan.meet(met, Instant::now()) {
+        match fault {
+            Verb::DmaUnmapped => {
+                // The chip's fault and not the driver's, so strict mode has nothing to say.
+                resources.counters.commands_failed += 1;
+                queue.stage(entry.command_id, Err(Status::DmaFault));
+                return;
+            }
+            Verb::DmaShort => {
+                let [length, ..] = &mut entry.args;
+                *length = (*length / 2).max(1);
+            }
+            Verb::CopyFlip | Verb::ResultFlip => {
+                flip = Flip::of(&entry, queue.context(), resources);
+            }
+            other => turn.happened.push(other),
+        }
+    }
+    begin(queue, resources, &entry, flip, turn);
 }
 
 /// Fires the queue's interrupt if it is due.
@@ -272,9 +374,32 @@ fn interrupt(queue: &mut Queue, resources: &mut Resources) -> Verdict {
     if verdict == Verdict::Fire
         && let Some(vector) = queue.vector()
     {
+        let met = Met::of(Occasion::Interrupt).on_queue(queue.number());
+        if resources.plan.watches(Occasion::Interrupt)
+            && !resources.plan.meet(met, Instant::now()).is_empty()
+        {
+            return Verdict::Quiet;
+        }
         resources.fire(vector);
     }
     verdict
+}
+
+/// Which command it is, and of what kind.
+#[derive(Clone, Copy)]
+struct Command {
+    id: u16,
+    opcode: u8,
+}
+
+impl Command {
+    #[inline]
+    fn of(entry: &Submission) -> Self {
+        Self {
+            id: entry.command_id,
+            opcode: entry.opcode,
+        }
+    }
 }
 
 /// Counts a command that has ended, and stages its completion.
@@ -282,7 +407,7 @@ fn interrupt(queue: &mut Queue, resources: &mut Resources) -> Verdict {
 fn finish(
     queue: &mut Queue,
     resources: &mut Resources,
-    command_id: u16,
+    command: Command,
     outcome: Result<u64, Status>,
     launch: bool,
 ) {
@@ -297,10 +422,32 @@ fn finish(
             if status == Status::DmaFault {
                 resources.strict.record(Violation::DmaNotMapped {
                     queue: queue.number(),
-                    command_id,
+                    command_id: command.id,
                 });
             }
         }
     }
-    queue.stage(command_id, outcome);
+    if resources.plan.watches(Occasion::Completion) {
+        return finish_with_faults(queue, resources, command, outcome);
+    }
+    queue.stage(command.id, outcome);
+}
+
+#[cold]
+fn finish_with_faults(
+    queue: &mut Queue,
+    resources: &mut Resources,
+    command: Command,
+    outcome: Result<u64, Status>,
+) {
+    let met = Met::of(Occasion::Completion)
+        .on_queue(queue.number())
+        .with_opcode(command.opcode);
+    let now = Instant::now();
+    let faults = resources.plan.meet(met, now);
+    if faults.is_empty() {
+        queue.stage(command.id, outcome);
+    } else {
+        queue.complete_wrongly(command.id, outcome, &faults, now);
+    }
 }

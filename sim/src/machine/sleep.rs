@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Machine;
+use crate::queue::Queue;
 
 impl Machine {
     /// Tells the drivers of all queues whether a doorbell needs a KICK.
@@ -21,6 +22,14 @@ impl Machine {
             self.life.boot_ends,
             self.life.watchdog_bites,
             self.wake_at.filter(|_| self.serves()),
+            self.resources.plan.next_due(),
+            self.ailments.next_change(),
+            self.board.next_change(),
+            self.queues
+                .iter()
+                .flatten()
+                .filter_map(Queue::next_change)
+                .min(),
         ];
         for deadline in deadlines.into_iter().flatten() {
             earlier(&mut limit, deadline);

@@ -395,6 +395,18 @@ impl Queue {
         id
     }
 
+    /// The next entry of the ring as it is, if there is one of this lap.
+    pub fn raw(&mut self, rig: &Rig) -> Option<Tail> {
+        let depth = 1 << self.depth_log2;
+        let at = self.completions + u64::from(self.consumed % depth) * Completion::SIZE as u64;
+        let tail = Tail::from_bits(rig.host.load64(at + 8));
+        let phase = (self.consumed / depth).is_multiple_of(2);
+        (tail.phase() == phase && tail.tag() != 0).then(|| {
+            self.consumed += 1;
+            tail
+        })
+    }
+
     /// The next completion, if it is there.
     pub fn poll(&mut self, rig: &Rig) -> Option<Done> {
         let depth = 1 << self.depth_log2;

@@ -1,10 +1,12 @@
 //! `auk sim host`: a simulated host in the foreground.
 
-use std::path::{self, Path};
+use std::fs;
+use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use auk_sim::host::{Host, SimulatedHost};
+use auk_sim::inject::Script;
 use serde::Serialize;
 
 use crate::failure;
@@ -15,6 +17,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   auk sim host --root /tmp/host
   auk sim host --chips 8 --nics 8 --root /tmp/host
+  auk sim host --faults faults.toml --root /tmp/host
 
 The directory must be new or empty. What is made in it is removed at the end. Once the host is ready, its devices
 are printed; then anything that takes --root can be pointed at it, from another terminal or by AUK_ROOT.";
@@ -29,6 +32,10 @@ pub(crate) struct Args {
     /// How many NICs
     #[arg(long, value_name = "N", default_value_t = 2)]
     nics: usize,
+
+    /// A script of faults in TOML: what, when, how often
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
 
     /// Print the ready line as JSON
     #[arg(long)]
@@ -64,12 +71,17 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         ));
     }
     let stop = Stop::hold()?;
+    let script = args.faults.as_deref().map(read_script).transpose()?;
     // What is printed is to be of use in any directory.
     let root = path::absolute(root).with_context(|| format!("finding {}", root.display()))?;
     let host = Host::builder(root)
         .chips(args.chips)
         .nics(args.nics)
         .start()?;
+    for (number, injection) in (1..).zip(script.iter().flat_map(|script| &script.faults)) {
+        host.inject(injection)
+            .with_context(|| format!("fault {number} of the script"))?;
+    }
     let told = tell(&host, args.json);
     // Nobody reads what is told: the host runs all the same, as with `auk sim host >/dev/null`.
     if let Err(error) = told
@@ -81,6 +93,11 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     tracing::info!(%signal, "stopping");
     host.stop();
     Ok(ExitCode::SUCCESS)
+}
+
+fn read_script(path: &Path) -> anyhow::Result<Script> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Script::parse(&text).with_context(|| format!("{} is no script of faults", path.display()))
 }
 
 fn tell(host: &SimulatedHost, json: bool) -> anyhow::Result<()> {

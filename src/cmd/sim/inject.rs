@@ -1,11 +1,16 @@
-//! `auk sim inject`: a fault, at once.
+//! `auk sim inject`: a fault, at once or when something happens.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use auk_sim::inject::{self, Injection, SendError, Verb};
-use clap::Subcommand;
+use auk_sim::inject::{
+    self, Entry, Form, Injection, Occasion, Opcode, Parameter, SendError, Target, Trigger, Verb,
+};
+use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, value_parser};
+use serde_json::{Map, Value};
 
 use crate::failure;
 use crate::output;
@@ -13,12 +18,13 @@ use crate::output;
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   auk sim inject ecc-ce 0000:01:00.0 --count 200 --root /tmp/host
-  auk sim inject ecc-ue 0000:01:00.0 --root /tmp/host
-  auk sim inject firmware-hang 0000:02:00.0 --root /tmp/host
-  auk sim inject link-width 0000:01:00.0 --lanes 4 --root /tmp/host
+  auk sim inject completion-drop 0000:01:00.0 --queue 1 --opcode copy --skip 100 --root /tmp/host
+  auk sim inject result-flip 0000:01:00.0 --one-in 1000000 --times 0 --seed 7 --root /tmp/host
+  auk sim inject firmware-hang 0000:02:00.0 --after-ms 5000 --root /tmp/host
   auk sim inject carrier-flap eth0 --count 3 --down-ms 200 --root /tmp/host
-  auk sim inject port-errors eth0 --count 500 --root /tmp/host
-  auk sim inject rdma-port eth0 --root /tmp/host";
+  auk sim inject heal 0000:01:00.0 --root /tmp/host
+
+`auk sim faults` says what each looks like from outside.";
 
 /// Longest wait for the simulated host to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -34,130 +40,158 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// The faults.
-#[derive(Debug, Subcommand)]
-enum Fault {
-    /// Correctable memory errors of a chip
-    EccCe {
-        /// Address of the chip
-        #[arg(value_name = "BDF")]
-        target: String,
-        /// How many
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-        count: u32,
-    },
-    /// An uncorrectable memory error of a chip: it stops, and what runs ends in an error
-    EccUe {
-        /// Address of the chip
-        #[arg(value_name = "BDF")]
-        target: String,
-    },
-    /// A chip's firmware hangs: its heartbeat and its queues stop
-    FirmwareHang {
-        /// Address of the chip
-        #[arg(value_name = "BDF")]
-        target: String,
-    },
-    /// The PCIe link of a chip or a NIC trains to another width
-    LinkWidth {
-        /// Address of the chip, or address or interface of the NIC
-        #[arg(value_name = "BDF|INTERFACE")]
-        target: String,
-        /// How many lanes; as many as the slot has heals it
-        #[arg(long, value_name = "N")]
-        lanes: u8,
-    },
-    /// A NIC loses its carrier and gets it back
-    CarrierFlap {
-        /// Address or interface of the NIC
-        #[arg(value_name = "BDF|INTERFACE")]
-        target: String,
-        /// How often
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-        count: u32,
-        /// For how many milliseconds each time, and as long between two
-        #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
-        down_ms: u64,
-    },
-    /// A NIC's port negotiates another speed
-    PortSpeed {
-        /// Address or interface of the NIC
-        #[arg(value_name = "BDF|INTERFACE")]
-        target: String,
-        /// Mb/s; 400000 heals it
-        #[arg(long, value_name = "MBIT")]
-        mbit: u32,
-    },
-    /// Frames come in damaged at a NIC
-    PortErrors {
-        /// Address or interface of the NIC
-        #[arg(value_name = "BDF|INTERFACE")]
-        target: String,
-        /// How many
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-        count: u32,
-    },
-    /// A NIC drops packets
-    PortDrops {
-        /// Address or interface of the NIC
-        #[arg(value_name = "BDF|INTERFACE")]
-        target: String,
-        /// How many
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-        count: u32,
-    },
-    /// A NIC's RDMA port goes down though the carrier is there
-    RdmaPort {
-        /// Address or interface of the NIC
-        #[arg(value_name = "BDF|INTERFACE")]
-        target: String,
-        /// It follows the carrier again instead
-        #[arg(long)]
-        up: bool,
-    },
-    /// A NIC's driver is loaded anew: what it counted begins at zero
-    DriverReload {
-        /// Address or interface of the NIC
-        #[arg(value_name = "BDF|INTERFACE")]
-        target: String,
-    },
+/// A fault of the catalogue, with its parameters.
+#[derive(Debug)]
+struct Fault(Injection);
+
+impl Subcommand for Fault {
+    fn augment_subcommands(command: Command) -> Command {
+        let command = command
+            .subcommand_required(true)
+            .arg_required_else_help(true);
+        Verb::CATALOGUE.iter().fold(command, |command, entry| {
+            command.subcommand(described(entry))
+        })
+    }
+
+    fn augment_subcommands_for_update(command: Command) -> Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        Verb::CATALOGUE.iter().any(|entry| entry.name == name)
+    }
 }
 
-impl Fault {
-    fn injection(&self) -> Injection {
-        let (target, verb) = match self {
-            Self::EccCe { target, count } => (target, Verb::EccCe { count: *count }),
-            Self::EccUe { target } => (target, Verb::EccUe),
-            Self::FirmwareHang { target } => (target, Verb::FirmwareHang),
-            Self::LinkWidth { target, lanes } => (target, Verb::LinkWidth { lanes: *lanes }),
-            Self::CarrierFlap {
-                target,
-                count,
-                down_ms,
-            } => (
-                target,
-                Verb::CarrierFlap {
-                    count: *count,
-                    down_ms: *down_ms,
-                },
-            ),
-            Self::PortSpeed { target, mbit } => (target, Verb::PortSpeed { mbit: *mbit }),
-            Self::PortErrors { target, count } => (target, Verb::PortErrors { count: *count }),
-            Self::PortDrops { target, count } => (target, Verb::PortDrops { count: *count }),
-            Self::RdmaPort { target, up } => (target, Verb::RdmaPort { up: *up }),
-            Self::DriverReload { target } => (target, Verb::DriverReload),
+impl FromArgMatches for Fault {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let chosen = matches.subcommand().and_then(|(name, given)| {
+            let entry = Verb::CATALOGUE.iter().find(|entry| entry.name == name)?;
+            Some((entry, given))
+        });
+        let Some((entry, given)) = chosen else {
+            return Err(clap::Error::new(ErrorKind::MissingSubcommand));
         };
-        Injection {
-            target: target.clone(),
-            verb,
+        Injection::from_object(object(entry, given))
+            .map(Self)
+            .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The subcommand of a fault.
+fn described(entry: &'static Entry) -> Command {
+    let (value, help) = match entry.target {
+        Target::Chip => ("BDF", "Address of the chip"),
+        Target::Nic => ("BDF|INTERFACE", "Address or interface of the NIC"),
+        Target::Device => (
+            "BDF|INTERFACE",
+            "Address of the chip, or address or interface of the NIC",
+        ),
+    };
+    let target = Arg::new("target")
+        .value_name(value)
+        .help(help)
+        .required(true);
+    let parameters = entry.parameters.iter().map(parameter);
+    let waits = match entry.occasion {
+        Occasion::Now => String::new(),
+        occasion => format!(" Waits for the next {}.", occasion.next()),
+    };
+    Command::new(entry.name)
+        .about(sentence(entry.what))
+        .long_about(format!(
+            "{}{waits}\n\nLooks like: {}",
+            entry.what.trim(),
+            entry.looks
+        ))
+        .arg(target)
+        .args(parameters)
+        .args(Trigger::KEYS.iter().map(|(key, what)| when(key, what)))
+}
+
+/// The first sentence, without its full stop.
+fn sentence(text: &str) -> &str {
+    let text = text.trim();
+    let end = text.find(". ").unwrap_or(text.len());
+    text[..end].trim_end_matches('.')
+}
+
+fn flag(name: &str) -> String {
+    name.replace('_', "-")
+}
+
+fn parameter(parameter: &'static Parameter) -> Arg {
+    let arg = Arg::new(parameter.name)
+        .long(flag(parameter.name))
+        .help(sentence(parameter.what));
+    match parameter.form {
+        Form::Switch => return arg.action(ArgAction::SetTrue),
+        Form::Number => arg
+            .value_name("N")
+            .value_parser(value_parser!(i64))
+            .allow_negative_numbers(true),
+        Form::Text => arg.value_name("TEXT"),
+    }
+    .required(parameter.default.is_none())
+    .default_value(parameter.default)
+}
+
+fn when(key: &'static str, what: &'static str) -> Arg {
+    let arg = Arg::new(key)
+        .long(flag(key))
+        .help(what)
+        .help_heading("When (once, at once or at the next occasion, if nothing is said)");
+    match key {
+        "opcode" => arg
+            .value_name("NAME")
+            .value_parser(PossibleValuesParser::new(Opcode::NAMES)),
+        "register" => arg.value_name("OFFSET").value_parser(offset),
+        _ => arg
+            .value_name("N")
+            .value_parser(value_parser!(i64).range(0..)),
+    }
+}
+
+/// An offset in hex, or with the prefix 0x.
+fn offset(text: &str) -> Result<i64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    i64::from_str_radix(digits, 16).map_err(|error| format!("expected an offset in hex: {error}"))
+}
+
+/// What was given, as a request has it.
+fn object(entry: &Entry, given: &ArgMatches) -> Map<String, Value> {
+    let mut object = Map::new();
+    let names = entry.parameters.iter().map(|parameter| parameter.name);
+    for name in names
+        .chain(Trigger::KEYS.iter().map(|(key, _)| *key))
+        .chain(["target"])
+    {
+        let value = match given.try_get_one::<i64>(name) {
+            Ok(number) => number.map(|number| Value::from(*number)),
+            Err(_) => match given.try_get_one::<bool>(name) {
+                Ok(switch) => switch.map(|switch| Value::from(*switch)),
+                Err(_) => given
+                    .get_one::<String>(name)
+                    .map(|text| Value::from(text.as_str())),
+            },
+        };
+        if let Some(value) = value {
+            object.insert(name.to_owned(), value);
         }
     }
+    object.insert("verb".to_owned(), entry.name.into());
+    object
 }
 
 /// Asks the simulated host below `root` for the fault.
 pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
-    let injection = args.fault.injection();
-    inject::send(root, &injection, DEADLINE).map_err(|error| match error {
+    let Fault(injection) = &args.fault;
+    inject::send(root, injection, DEADLINE).map_err(|error| match error {
         SendError::NoHost { .. } => failure::with_hint(
             error,
             "give the root of a simulated host that runs with --root DIR",
@@ -165,7 +199,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         error => error.into(),
     })?;
     if args.json {
-        output::print_json_line(&injection)?;
+        output::print_json_line(injection)?;
     } else {
         output::print(&format!(
             "{}: {}\n",

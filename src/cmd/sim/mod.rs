@@ -1,5 +1,6 @@
 //! `auk sim`: a simulated host, and its faults.
 
+mod faults;
 mod host;
 mod inject;
 
@@ -15,6 +16,10 @@ pub(crate) enum Command {
     #[command(after_help = host::EXAMPLES)]
     Host(host::Args),
 
+    /// List what can be made to go wrong, and what each looks like from outside
+    #[command(after_help = faults::EXAMPLES)]
+    Faults(faults::Args),
+
     /// Make something go wrong on a simulated host that runs
     #[command(after_help = inject::EXAMPLES)]
     Inject(inject::Args),
@@ -24,6 +29,7 @@ pub(crate) enum Command {
 pub(crate) fn run(root: &Path, command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Host(args) => host::run(root, args),
+        Command::Faults(args) => faults::run(args),
         Command::Inject(args) => inject::run(root, args),
     }
 }

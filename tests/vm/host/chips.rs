@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use auk_sim::{Chip, ChipProfile, Link, Serving};
+use auk_sim::inject::Verb;
+use auk_sim::{Chip, ChipProfile, Serving};
 use auk_vm::Fault;
 
 /// Little device memory, so that resets, which scrub it, are quick.
@@ -53,15 +54,19 @@ impl Simulated {
     }
 
     pub(crate) fn inject(&self, fault: Fault) -> Result<()> {
-        match fault {
-            Fault::EccCorrectable(count) => self.chip.inject_ecc_correctable(count),
-            Fault::EccUncorrectable => self.chip.inject_ecc_uncorrectable(),
-            Fault::FirmwareHang => self.chip.inject_firmware_hang(),
-            Fault::FirmwareCrash => self.chip.inject_firmware_crash(),
-            Fault::Link { speed, width } => self.chip.inject_link(Link { speed, width })?,
-            Fault::Temperature(tenths) => self.chip.inject_temperature(Some(tenths)),
-        }
-        Ok(())
+        let verb = match fault {
+            Fault::EccCorrectable(count) => Verb::EccCe { count },
+            Fault::EccUncorrectable => Verb::EccUe,
+            Fault::FirmwareHang => Verb::FirmwareHang,
+            Fault::FirmwareCrash => Verb::FirmwareCrash,
+            Fault::Link { speed, width } => {
+                let generation = Verb::LinkSpeed { generation: speed };
+                self.chip.inject(generation)?;
+                Verb::LinkWidth { lanes: width }
+            }
+            Fault::Temperature(celsius) => Verb::Temperature { celsius, for_ms: 0 },
+        };
+        Ok(self.chip.inject(verb)?)
     }
 
     /// What was done to the chip, since this was asked last, that silicon leaves undefined.

@@ -179,8 +179,8 @@ pub enum Fault {
         /// Lanes.
         width: u8,
     },
-    /// The die has so many tenths of a degree Celsius.
-    Temperature(i16),
+    /// The die has so many degrees Celsius.
+    Temperature(i32),
 }
 
 /// A test as the guest program lists it.
