@@ -4,13 +4,17 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use auk_health::Settings;
-use auk_health::facts::{Heard, Kind};
+use auk_health::facts::{Heard, Holder, Kind};
 use auk_health::kernel_log::rules;
 use auk_health::verdict::{Action, Admit, HealthState};
 use support::Bench;
+
+/// Sequence numbers only grow.
+static NEXT: AtomicU64 = AtomicU64::new(1000);
 
 /// What a rule's own example makes, so long ago.
 fn heard(rule: &str, count: u64, age: Duration) -> Heard {
@@ -19,7 +23,7 @@ fn heard(rule: &str, count: u64, age: Duration) -> Heard {
         rule: rule.name.to_owned(),
         count,
         age,
-        sequence: 42,
+        sequence: NEXT.fetch_add(1, Ordering::Relaxed),
         text: rule.examples[0].0.to_owned(),
     }
 }
@@ -38,8 +42,18 @@ fn now(bench: &mut Bench, rule: &str, count: u64) {
 fn bench(kind: Kind) -> Bench {
     let mut bench = Bench::new(kind, Settings::default());
     say(&mut bench, Vec::new());
-    bench.looks(3);
+    // Nobody has it for long enough that no job can be to blame.
+    bench.looks(15);
     bench
+}
+
+fn job() -> Holder {
+    Holder {
+        pid: 4242,
+        comm: "train".to_owned(),
+        since: 1_700_000_000,
+        cgroup: None,
+    }
 }
 
 fn state(bench: &Bench, check: &str) -> HealthState {
@@ -58,7 +72,7 @@ fn a_few_faults_are_an_accident_ten_are_degraded_and_a_storm_is_unhealthy_until_
         (HealthState::Degraded, Action::Watch)
     );
     assert!(
-        verdict.evidence[0].source.contains("record 42"),
+        verdict.evidence[0].source.contains("/dev/kmsg, record 1"),
         "{verdict:#?}"
     );
     now(&mut bench, "iommu_fault", 400);
@@ -67,6 +81,71 @@ fn a_few_faults_are_an_accident_ten_are_degraded_and_a_storm_is_unhealthy_until_
     assert_eq!(state(&bench, "iommu_faults"), HealthState::Unhealthy);
     bench.minutes(2);
     assert_eq!(state(&bench, "iommu_faults"), HealthState::Healthy);
+}
+
+#[test]
+fn faults_while_a_job_has_the_chip_may_be_the_jobs_and_never_condemn_it() {
+    let mut bench = bench(Kind::Accelerator);
+    bench.facts.holder = Some(job());
+    for _ in 0..1200 {
+        now(&mut bench, "iommu_fault", 2);
+    }
+    let verdict = bench.verdict("iommu_faults");
+    assert_eq!(
+        (verdict.state, verdict.action),
+        (HealthState::Degraded, Action::Watch)
+    );
+    assert!(
+        verdict.reason.contains("process 4242 (train) has it"),
+        "{verdict:#?}"
+    );
+    // What it had under way when it died.
+    bench.facts.holder = None;
+    now(&mut bench, "iommu_fault", 2000);
+    assert_eq!(state(&bench, "iommu_faults"), HealthState::Degraded);
+    bench.minutes(11);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    // With nobody on it, it does so by itself.
+    now(&mut bench, "iommu_fault", 300);
+    let verdict = bench.verdict("iommu_faults");
+    assert_eq!(verdict.state, HealthState::Unhealthy);
+    assert!(verdict.reason.contains("with no job on it"), "{verdict:#?}");
+    // A job that comes then does not hide it, and one that makes faults of its own does not prolong it.
+    bench.facts.holder = Some(job());
+    now(&mut bench, "iommu_fault", 50);
+    assert_eq!(state(&bench, "iommu_faults"), HealthState::Unhealthy);
+    for _ in 0..660 {
+        now(&mut bench, "iommu_fault", 1);
+    }
+    assert_eq!(state(&bench, "iommu_faults"), HealthState::Degraded);
+}
+
+#[test]
+fn faults_of_a_time_when_no_agent_looked_may_be_those_of_a_job_that_is_gone() {
+    let mut bench = bench(Kind::Accelerator);
+    bench.restart(Duration::from_secs(300), true);
+    say(
+        &mut bench,
+        vec![heard("iommu_fault", 5000, Duration::from_secs(120))],
+    );
+    assert_eq!(state(&bench, "iommu_faults"), HealthState::Degraded);
+    bench.looks(15);
+    now(&mut bench, "iommu_fault", 299);
+    assert_eq!(state(&bench, "iommu_faults"), HealthState::Degraded);
+    now(&mut bench, "iommu_fault", 1);
+    assert_eq!(state(&bench, "iommu_faults"), HealthState::Unhealthy);
+}
+
+#[test]
+fn a_line_that_is_read_again_after_a_kill_weighs_once() {
+    let mut bench = bench(Kind::Accelerator);
+    let line = heard("iommu_fault", 9, Duration::ZERO);
+    say(&mut bench, vec![line.clone()]);
+    bench.restart(Duration::from_secs(5), true);
+    say(&mut bench, vec![line]);
+    assert_eq!(state(&bench, "iommu_faults"), HealthState::Healthy);
+    now(&mut bench, "iommu_fault", 1);
+    assert_eq!(state(&bench, "iommu_faults"), HealthState::Degraded);
 }
 
 #[test]
@@ -245,7 +324,9 @@ fn lines_of_hours_that_are_read_at_once_are_not_the_rate_of_now() {
     let minutes = (0..120).map(|minute| heard("iommu_fault", 40, Duration::from_secs(60 * minute)));
     say(&mut bench, minutes.rev().collect());
     // Of ten minutes there are 400; of those before there are none.
-    assert_eq!(state(&bench, "iommu_faults"), HealthState::Unhealthy);
+    let verdict = bench.verdict("iommu_faults");
+    assert_eq!(verdict.state, HealthState::Degraded);
+    assert!(verdict.reason.contains("400 in 10 min"), "{verdict:#?}");
     let few = (0..120).map(|minute| heard("iommu_fault", 4, Duration::from_secs(60 * minute)));
     let mut bench = self::bench(Kind::Accelerator);
     say(&mut bench, few.collect());
@@ -262,18 +343,32 @@ fn lines_of_hours_that_are_read_at_once_are_not_the_rate_of_now() {
 }
 
 #[test]
-fn a_machine_check_that_the_last_boot_left_over_is_degraded_and_one_of_this_boot_unhealthy() {
+fn what_the_last_boot_left_over_is_degraded_and_the_same_of_this_boot_is_unhealthy() {
+    for rule in ["machine_check_uncorrected", "memory_uncorrectable"] {
+        let mut bench = Bench::just_booted(Kind::Host);
+        say(&mut bench, Vec::new());
+        now(&mut bench, rule, 1);
+        let verdict = bench.verdict("machine_checks");
+        assert_eq!(
+            (verdict.state, verdict.action),
+            (HealthState::Degraded, Action::Watch),
+            "{rule}"
+        );
+        assert!(verdict.reason.contains("before the boot"), "{verdict:#?}");
+        bench.minutes(11);
+        assert_eq!(state(&bench, "machine_checks"), HealthState::Healthy);
+        now(&mut bench, rule, 1);
+        let verdict = bench.verdict("machine_checks");
+        assert_eq!(verdict.state, HealthState::Unhealthy, "{rule}");
+        assert!(!verdict.reason.contains("before the boot"), "{verdict:#?}");
+    }
+}
+
+#[test]
+fn a_process_that_runs_into_lost_data_is_of_this_boot_however_young_that_is() {
     let mut bench = Bench::just_booted(Kind::Host);
     say(&mut bench, Vec::new());
-    now(&mut bench, "machine_check_uncorrected", 1);
-    let verdict = bench.verdict("machine_checks");
-    assert_eq!(
-        (verdict.state, verdict.action),
-        (HealthState::Degraded, Action::Watch)
-    );
-    bench.minutes(11);
-    assert_eq!(state(&bench, "machine_checks"), HealthState::Healthy);
-    now(&mut bench, "machine_check_uncorrected", 1);
+    now(&mut bench, "machine_check_in_process", 1);
     assert_eq!(state(&bench, "machine_checks"), HealthState::Unhealthy);
 }
 

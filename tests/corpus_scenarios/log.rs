@@ -18,6 +18,8 @@ pub const ALL: &[Scenario] = &[
     ("not-log-heard-again-after-restart", heard_again),
     ("not-log-while-the-clock-is-set", clock_set),
     ("not-faults-of-a-dying-job", dying_job),
+    ("not-job-faults-all-the-time", job_faults),
+    ("not-memory-error-left-over", memory_error_left_over),
     ("not-log-forged-by-a-process", forged),
     ("not-driver-reloaded", driver_reloaded),
     ("not-slot-emptied-while-held", slot_emptied),
@@ -167,9 +169,40 @@ fn dying_job(file: &Path) {
     let what =
         "a job is killed with its transfers under way, and the IOMMU refuses the last of them";
     let mut stage = chip(file, told(what, false, CHIP, well(), well()));
+    stage.job_begins();
+    stage.looks(3);
+    stage.job_ends();
     stage.says(&["DMAR: DRHD: handling fault status reg 2"]);
     stage.says(&[FAULT; 6]);
     stage.looks(30);
+}
+
+fn job_faults(file: &Path) {
+    let what = "a job sends the chip to memory that it never mapped, for minutes, until it ends";
+    let mut stage = chip(file, told(what, false, CHIP, well(), well()));
+    stage.job_begins();
+    stage.looks(2);
+    for _ in 0..40 {
+        stage.says(&[FAULT; 10]);
+        stage.looks(5);
+    }
+    stage.job_ends();
+    stage.says(&[FAULT; 10]);
+    stage.looks(2);
+    stage.minutes(11);
+}
+
+fn memory_error_left_over(file: &Path) {
+    let what = "a host was reset by a memory error, which EDAC finds in the banks and logs as the host boots";
+    let props = Props {
+        booted_ago: Some(20 * SECOND),
+        ..CHIP_ALONE
+    };
+    let mut stage = Stage::new(file, told(what, false, CHIP, well(), well()), props).with_log();
+    stage.looks(3);
+    stage.says(&["EDAC MC0: 1 UE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0 page:0x7740c0)"]);
+    stage.looks(5);
+    stage.minutes(12);
 }
 
 fn forged(file: &Path) {

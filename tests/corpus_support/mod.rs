@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use auk_asic::vitals::VitalSigns;
 use auk_driver::{Device, OpenOptions};
-use auk_health::facts::{Class, Facts, Heard, Identity, Kind, Reading};
+use auk_health::facts::{Class, Facts, Heard, Holder, Identity, Kind, Reading};
 use auk_health::kernel_log::follow::Follower;
 use auk_health::kernel_log::source::Source;
 use auk_health::operator::{Author, HOST, Order};
@@ -57,6 +57,8 @@ pub struct Stage {
     count: u64,
     /// The kernel log of a host that has one.
     log: Option<Log>,
+    /// The job that has all of it.
+    job: Option<Holder>,
 }
 
 /// A kernel log, and how far it was heard.
@@ -140,6 +142,7 @@ impl Stage {
             now,
             count: 0,
             log: None,
+            job: None,
         }
     }
 
@@ -216,6 +219,21 @@ impl Stage {
         Some(Ok(log.follower.take_heard(component)))
     }
 
+    /// A job opens what there is.
+    pub fn job_begins(&mut self) {
+        self.job = Some(Holder {
+            pid: 4242,
+            comm: "train".to_owned(),
+            since: self.now.unix_ms / 1000,
+            cgroup: None,
+        });
+    }
+
+    /// It ends, or dies.
+    pub fn job_ends(&mut self) {
+        self.job = None;
+    }
+
     /// Time passes, on both clocks.
     pub fn pass(&mut self, time: Duration) {
         self.now.uptime += time;
@@ -267,6 +285,7 @@ impl Stage {
             let mut sample = without_root(&sample, &self.root);
             sample.facts.at = self.now;
             sample.facts.kernel_log = self.heard(name);
+            sample.facts.holder.clone_from(&self.job);
             self.recorder.look(&sample);
             self.engine.observe(sample);
         }

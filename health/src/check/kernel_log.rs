@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::over_time::{Growth, Latch, Window};
+use super::own_doing::OwnDoing;
 use super::{Check, Finding, View};
 use crate::config::{self, Keys, Section};
 use crate::facts::{FactKind, Heard, Kind};
@@ -21,7 +22,7 @@ type Rate = (u64, Duration);
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     degraded: Rate,
-    /// A storm; `None` where no number of lines makes a component unhealthy.
+    /// A storm of what no job can have caused; `None` where no number of lines makes a component unhealthy.
     storm: Option<Rate>,
 }
 
@@ -169,9 +170,15 @@ pub(super) fn of_host() -> Vec<Box<dyn Check>> {
 #[serde(bound = "")]
 struct Logged<T> {
     lines: Window,
+    /// What it did while no job had it.
+    #[serde(default)]
+    own: OwnDoing,
     storm: Window,
     latch: Latch,
     storm_latch: Latch,
+    /// The last line that was weighed: an agent that was killed may have read on from before it.
+    #[serde(default)]
+    weighed: Option<u64>,
     /// The last line that was held against the component.
     last: Option<Line>,
     open: Option<Open>,
@@ -188,6 +195,9 @@ struct Line {
     sequence: u64,
     text: String,
     at_unix_ms: u64,
+    /// Whether it may be about the time before the boot.
+    #[serde(default)]
+    left_over: bool,
 }
 
 /// A line that nothing has made good yet.
@@ -202,6 +212,8 @@ impl<T> Default for Logged<T> {
     fn default() -> Self {
         Self {
             lines: Window::default(),
+            own: OwnDoing::default(),
+            weighed: None,
             storm: Window::default(),
             latch: Latch::default(),
             storm_latch: Latch::default(),
@@ -223,6 +235,7 @@ impl Line {
                 .now
                 .unix_ms
                 .saturating_sub(crate::time::millis(heard.age)),
+            left_over: is_left_over(heard, view),
         }
     }
 
@@ -281,15 +294,20 @@ impl<T: Judged> Check for Logged<T> {
         let now = view.now.uptime;
         let clear_after = view.settings.clear_after;
         let limits = T::limits(&view.settings.limits.kernel_log);
-        let lines = weighed.sum(&mut self.lines, now, limits.degraded.1);
+        let lines = sum(&weighed.counted, &mut self.lines, now, limits.degraded.1);
         let bad = !weighed.counted.is_empty() || weighed.serious;
         let too_many = lines >= limits.degraded.0 || weighed.serious;
         let degraded = self.latch.update(now, too_many, bad, clear_after);
         let storm = limits.storm.filter(|(most, window)| {
-            let sum = weighed.sum(&mut self.storm, now, *window);
-            self.storm_latch.update(now, sum >= *most, bad, clear_after)
+            for (at, count) in &weighed.counted {
+                self.own.add(*at, *count);
+            }
+            let own = self.own.settle(view);
+            let sum = sum(&own, &mut self.storm, now, *window);
+            self.storm_latch
+                .update(now, sum >= *most, !own.is_empty(), clear_after)
         });
-        Ok(self.finding(lines, degraded, storm, limits))
+        Ok(self.finding(view, lines, degraded, storm))
     }
 }
 
@@ -301,14 +319,12 @@ struct Weighed {
     serious: bool,
 }
 
-impl Weighed {
-    /// Adds them to a window, each at its time, and gives the window's sum.
-    fn sum(&self, lines: &mut Window, now: Duration, span: Duration) -> u64 {
-        for (at, count) in &self.counted {
-            lines.add(*at, span, Growth::at_once(*count));
-        }
-        lines.add(now, span, Growth::at_once(0))
+/// Adds what happened to a window, each at its time, and gives the window's sum.
+fn sum(happened: &[(Duration, u64)], window: &mut Window, now: Duration, span: Duration) -> u64 {
+    for (at, count) in happened {
+        window.add(*at, span, Growth::at_once(*count));
     }
+    window.add(now, span, Growth::at_once(0))
 }
 
 impl<T: Judged> Logged<T> {
@@ -334,6 +350,7 @@ impl<T: Judged> Logged<T> {
 
     fn weigh(&mut self, heard: &[Heard], view: &View<'_>) -> Weighed {
         let mut weighed = Weighed::default();
+        let before = self.weighed;
         let limits = T::limits(&view.settings.limits.kernel_log);
         let storm = limits.storm.map_or(Duration::ZERO, |(_, window)| window);
         let window = limits.degraded.1.max(storm);
@@ -344,8 +361,12 @@ impl<T: Judged> Logged<T> {
             let Some(rule) = rules::named(&heard.rule).filter(of_topic) else {
                 continue;
             };
+            if before.is_some_and(|before| heard.sequence <= before) {
+                continue;
+            }
+            self.weighed = self.weighed.max(Some(heard.sequence));
             let weight = match rule.weight {
-                Weight::Fatal if rule.left_over && at_boot(heard, view) => Weight::Serious,
+                Weight::Fatal if is_left_over(heard, view) => Weight::Serious,
                 weight => weight,
             };
             let weighs = match weight {
@@ -379,7 +400,8 @@ impl<T: Judged> Logged<T> {
         weighed
     }
 
-    fn finding(&self, lines: u64, degraded: bool, storm: Option<Rate>, limits: &Limits) -> Finding {
+    fn finding(&self, view: &View<'_>, lines: u64, degraded: bool, storm: Option<Rate>) -> Finding {
+        let limits = T::limits(&view.settings.limits.kernel_log);
         if let Some(Open { line, generation }) = &self.open {
             let over = match generation {
                 Some(_) => "no new life with a passed self-test since",
@@ -398,7 +420,10 @@ impl<T: Judged> Logged<T> {
             |(most, window): Rate| format!("less than {most} in {}", config::duration(window));
         let within = config::duration(limits.degraded.1);
         if let Some(rate) = storm {
-            let reason = format!("{}, all the time: {lines} in {within}", line.why());
+            let reason = format!(
+                "{}, all the time and with no job on it: {lines} in {within}",
+                line.why()
+            );
             return Finding::unhealthy(reason, T::FATAL)
                 .with(line.evidence(less_than(rate)))
                 .sure(Confidence::Medium);
@@ -406,9 +431,17 @@ impl<T: Judged> Logged<T> {
         let serious = rules::named(&line.rule)
             .is_some_and(|rule| matches!(rule.weight, Weight::Serious | Weight::Fatal));
         let (reason, action, limit) = match serious {
+            true if line.left_over => (
+                format!(
+                    "{}, as the kernel said when it had just booted: it may have been before the boot",
+                    line.why()
+                ),
+                T::SERIOUS,
+                "none".to_owned(),
+            ),
             true => (line.why().to_owned(), T::SERIOUS, "none".to_owned()),
             false => (
-                format!("{}: {lines} in {within}", line.why()),
+                format!("{}: {lines} in {within}{}", line.why(), whose(view, limits)),
                 Action::Watch,
                 less_than(limits.degraded),
             ),
@@ -422,6 +455,22 @@ impl<T: Judged> Logged<T> {
             ..finding
         }
     }
+}
+
+/// Who may be at fault as well: a function goes where the job that has it sends it.
+fn whose(view: &View<'_>, limits: &Limits) -> String {
+    match &view.facts.holder {
+        Some(holder) if limits.storm.is_some() => format!(
+            "; process {} ({}) has it, and may have sent it there",
+            holder.pid, holder.comm
+        ),
+        _ => String::new(),
+    }
+}
+
+/// Whether a line may be about the time before the boot.
+fn is_left_over(heard: &Heard, view: &View<'_>) -> bool {
+    rules::named(&heard.rule).is_some_and(|rule| rule.left_over) && at_boot(heard, view)
 }
 
 /// Whether a line is of the time in which links train and drivers load.

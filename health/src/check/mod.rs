@@ -26,6 +26,7 @@ mod link;
 mod nic_version;
 mod numa_node;
 pub(crate) mod over_time;
+mod own_doing;
 mod page_retirement;
 mod pcie_replays;
 mod port_counters;

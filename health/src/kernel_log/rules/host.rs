@@ -17,6 +17,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "memory_uncorrectable",
         weight: Weight::Fatal,
+        // A driver of EDAC is told of what the banks still held when the host booted (`mce_register_decode_chain`).
+        left_over: true,
         patterns: &[&[
             Text("EDAC MC"),
             Number,
@@ -65,32 +67,37 @@ pub(super) const RULES: &[Rule] = &[
         weight: Weight::Fatal,
         // The banks outlive a reset, and what they hold is logged early in the next boot (`__mcheck_cpu_init_generic`).
         left_over: true,
-        patterns: &[
-            &[Text(
-                "mce: Uncorrected hardware memory error in user-access at ",
-            )],
-            &[
-                Text("[Hardware Error]: "),
-                OneOf(&[
-                    "Uncorrected, software restartable error.",
-                    "Uncorrected, software containable error.",
-                    "System Fatal error.",
-                ]),
-            ],
-        ],
+        patterns: &[&[
+            Text("[Hardware Error]: "),
+            OneOf(&[
+                "Uncorrected, software restartable error.",
+                "Uncorrected, software containable error.",
+                "System Fatal error.",
+            ]),
+        ]],
         why: "a processor met data that could not be corrected",
-        printed_by: "arch/x86/kernel/cpu/mce/core.c, drivers/edac/mce_amd.c",
-        examples: &[
-            (
-                "mce: Uncorrected hardware memory error in user-access at 8a398a400",
-                Host,
-            ),
-            (
-                "[Hardware Error]: Uncorrected, software restartable error.",
-                Host,
-            ),
-        ],
+        printed_by: MCE_AMD,
+        examples: &[(
+            "[Hardware Error]: Uncorrected, software restartable error.",
+            Host,
+        )],
         counter_example: "[Hardware Error]: Corrected error, no action required.",
+        ..PLAIN
+    },
+    Rule {
+        name: "machine_check_in_process",
+        weight: Weight::Fatal,
+        patterns: &[&[Text(
+            "mce: Uncorrected hardware memory error in user-access at ",
+        )]],
+        // A process of this boot ran into it, so it is left over from no other.
+        why: "a process read memory that could not be corrected",
+        printed_by: "arch/x86/kernel/cpu/mce/core.c",
+        examples: &[(
+            "mce: Uncorrected hardware memory error in user-access at 8a398a400",
+            Host,
+        )],
+        counter_example: "mce: [Hardware Error]: Machine check events logged",
         ..PLAIN
     },
     Rule {
