@@ -37,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
         unix_ms: 1_700_000_000_000,
     };
     loop {
-        let read = follower.read(&mut source, now, 64, |_| Some(CHIP.to_owned()));
+        let read = follower.read(&mut source, now, 64, |_| vec![CHIP.to_owned()]);
         let batch = read.expect("a plain file can be read");
         assert!(batch.kept.records.len() <= 64);
         for (bdf, kind) in [(CHIP, Kind::Accelerator), ("host", Kind::Host)] {

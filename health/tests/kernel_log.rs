@@ -15,7 +15,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use auk_health::kernel_log::follow::{Follower, GAP, LINE, STORM};
+use auk_health::kernel_log::follow::{Follower, GAP, LINE, Named, STORM};
 use auk_health::kernel_log::source::Source;
 use auk_health::store::{self, Event, Query, Store, StoreSettings};
 use auk_health::time::{Moment, millis};
@@ -210,14 +210,18 @@ fn what_a_storm_had_more_is_told_in_a_line_when_its_time_is_over() {
     let mut source = Source::open(host.tree.root()).unwrap();
     let mut follower = Follower::after(None);
     let now = Moment::now();
-    let batch = follower.read(&mut source, now, 10_000, |_| None).unwrap();
+    let batch = follower
+        .read(&mut source, now, 10_000, |_| Vec::new())
+        .unwrap();
     assert_eq!(batch.kept.records.len(), 10);
     assert!(batch.kept.events.is_empty());
     let later = Moment {
         uptime: now.uptime + Duration::from_secs(61),
         unix_ms: now.unix_ms + millis(Duration::from_secs(61)),
     };
-    let batch = follower.read(&mut source, later, 10_000, |_| None).unwrap();
+    let batch = follower
+        .read(&mut source, later, 10_000, |_| Vec::new())
+        .unwrap();
     assert_eq!(batch.kept.events.len(), 1);
     let event = &batch.kept.events[0];
     assert_eq!(
@@ -226,6 +230,150 @@ fn what_a_storm_had_more_is_told_in_a_line_when_its_time_is_over() {
     );
     let heard = follower.take_heard(CHIP);
     assert_eq!((heard.len(), heard[0].count), (1, 500));
+}
+
+#[test]
+fn an_agent_that_stops_tells_what_it_had_only_counted() {
+    let mut host = Host::new();
+    let agent = host.agent();
+    host.says(&[FAULT; 300]);
+    host.events(LINE, 10);
+    assert!(host.events(STORM, 0).is_empty(), "its minute is not over");
+    agent.stop().unwrap();
+    let agent = host.agent();
+    let storms = host.events(STORM, 1);
+    assert_eq!(storms.len(), 1);
+    assert_eq!(storms[0].record.details["count"], 290);
+    assert_eq!(storms[0].record.component.as_deref(), Some(CHIP));
+    agent.stop().unwrap();
+}
+
+/// A kill at any moment leaves what is in the file: never a line without what follows from it.
+#[test]
+fn once_a_line_is_stored_so_is_what_it_was_judged_to_mean() {
+    let mut host = Host::new();
+    let agent = host.agent();
+    wait(&agent, "a first round", |status| status.agent.rounds > 2);
+    let file = store::file(&host.tree.root().join("state"));
+    let reader = rusqlite::Connection::open(file).unwrap();
+    host.says(&["vfio-pci 0000:01:00.0: not ready 65535ms after FLR; giving up"]);
+    let start = Instant::now();
+    let memory = loop {
+        // One statement sees the file at one moment.
+        let found: (i64, Option<String>) = reader
+            .query_row(
+                "SELECT (SELECT count(*) FROM kernel_log WHERE text LIKE '%giving up'),
+                        (SELECT value FROM states WHERE name LIKE 'component %0000:01:00.0')",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .unwrap();
+        if found.0 == 1 {
+            break found.1.unwrap_or_default();
+        }
+        assert!(start.elapsed() < SOON);
+    };
+    assert!(
+        memory.contains("did not answer for a minute after a reset"),
+        "{memory}"
+    );
+    agent.stop().unwrap();
+}
+
+/// What of the follower is asked in these tests: a host that is up for so long, whose kernel's clock is off.
+fn moment(uptime: u64) -> Moment {
+    Moment {
+        uptime: Duration::from_secs(uptime),
+        unix_ms: 1_700_000_000_000 + 1000 * uptime,
+    }
+}
+
+#[test]
+fn a_line_of_now_is_of_now_though_the_kernels_clock_is_minutes_off_after_months() {
+    let months = 120 * 86_400;
+    for off in [-1500, 1500] {
+        let host = Host::new();
+        let stamp = |at: u64| (at.checked_add_signed(off).unwrap()) * 1_000_000;
+        fs::write(host.log(), format!("6,0,{},-;up\n", stamp(months - 100))).unwrap();
+        let mut source = Source::open(host.tree.root()).unwrap();
+        let mut follower = Follower::after(None);
+        let mut read = |at: u64| {
+            let batch = follower
+                .read(&mut source, moment(at), 100, |_| Vec::new())
+                .unwrap();
+            let heard = follower.take_heard(CHIP);
+            (batch.kept.records, heard)
+        };
+        read(months);
+        let mut log = File::options().append(true).open(host.log()).unwrap();
+        writeln!(log, "3,1,{},-;{FAULT}", stamp(months + 1)).unwrap();
+        let (records, heard) = read(months + 1);
+        assert!(heard[0].age <= Duration::from_secs(1), "{off}: {heard:?}");
+        let at = records[0].0.at_unix_ms;
+        assert!(
+            moment(months + 1).unix_ms - at <= 1000,
+            "{off}: {records:?}"
+        );
+        // After ten minutes in which nothing could be read it is known by how much the clock is off.
+        writeln!(log, "3,2,{},-;{FAULT}", stamp(months + 301)).unwrap();
+        let (_, heard) = read(months + 601);
+        let wrong = heard[0].age.abs_diff(Duration::from_secs(300));
+        assert!(wrong <= Duration::from_secs(1), "{off}: {heard:?}");
+    }
+}
+
+#[test]
+fn an_address_without_segment_blames_nobody_where_several_segments_have_it() {
+    let mut host = Host::new();
+    let devices = host.tree.root().join("sys/bus/pci/devices");
+    // Not watched, and as good a guess as the chip.
+    fs::create_dir(devices.join("0001:01:00.0")).unwrap();
+    let agent = host.agent();
+    let with_segment = "vfio-pci 0000:01:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0019 address=0x0 flags=0x0020]";
+    host.says(&[FAULT; 9]);
+    host.says(&[with_segment]);
+    let events = host.events(LINE, 10);
+    let (doubtful, certain) = events.split_at(9);
+    for event in doubtful {
+        assert_eq!(event.record.component, None, "{event:?}");
+        assert!(
+            event.record.summary.contains("cannot tell which"),
+            "{event:?}"
+        );
+        assert_eq!(
+            event.record.details["may_be"],
+            serde_json::json!([CHIP, "0001:01:00.0"])
+        );
+    }
+    assert_eq!(certain[0].record.component.as_deref(), Some(CHIP));
+    let status = wait(&agent, "two more rounds", |status| status.agent.rounds > 5);
+    assert_eq!(
+        state(&status, CHIP, "iommu_faults"),
+        Some(HealthState::Healthy)
+    );
+    agent.stop().unwrap();
+}
+
+#[test]
+fn an_address_without_segment_is_of_the_segment_that_has_it() {
+    let host = Host::new();
+    let line = "DMAR: [DMA Read NO_PASID] Request device [3d:00.0] fault addr 0x1000";
+    fs::write(host.log(), format!("3,0,0,-;{line}\n")).unwrap();
+    let blamed = |known: &[&str]| {
+        let known: Vec<String> = known.iter().map(|bdf| (*bdf).to_owned()).collect();
+        let mut source = Source::open(host.tree.root()).unwrap();
+        let functions = |named: Named<'_>| {
+            assert_eq!(named, Named::InSomeSegment("3d:00.0"));
+            known.clone()
+        };
+        let batch = Follower::after(None)
+            .read(&mut source, moment(1), 100, functions)
+            .unwrap();
+        batch.blamed
+    };
+    assert_eq!(blamed(&["0002:3d:00.0"]), ["0002:3d:00.0"]);
+    // One that is gone is taken for one of the first segment.
+    assert_eq!(blamed(&[]), ["0000:3d:00.0"]);
 }
 
 #[test]
@@ -244,7 +392,9 @@ fn what_was_said_in_weeks_is_heard_by_the_minute_and_not_as_of_now() {
     };
     let mut source = Source::open(host.tree.root()).unwrap();
     let mut follower = Follower::after(None);
-    follower.read(&mut source, now, 10_000, |_| None).unwrap();
+    follower
+        .read(&mut source, now, 10_000, |_| Vec::new())
+        .unwrap();
     let heard = follower.take_heard(CHIP);
     let now = heard.iter().filter(|heard| heard.age.is_zero());
     assert_eq!(now.map(|heard| heard.count).sum::<u64>(), 1);
@@ -419,7 +569,7 @@ fn what_was_read_is_kept_with_the_lines_so_that_no_kill_makes_them_double_or_los
         let mut source = Source::open(host.tree.root()).unwrap();
         let mut follower = Follower::after(after);
         follower
-            .read(&mut source, Moment::now(), 100, |_| None)
+            .read(&mut source, Moment::now(), 100, |_| Vec::new())
             .unwrap()
             .kept
     };
@@ -481,7 +631,7 @@ proptest! {
                 }
                 Step::Loses(count) => host.loses(count),
                 Step::Reads => {
-                    let batch = follower.read(&mut source, Moment::now(), 100_000, |_| None).unwrap().kept;
+                    let batch = follower.read(&mut source, Moment::now(), 100_000, |_| Vec::new()).unwrap().kept;
                     kept.extend(batch.records.iter().map(|(record, _)| record.sequence));
                     let gaps = batch.events.iter().map(|gap| gap.details["count"].as_u64().unwrap());
                     lost += gaps.sum::<u64>();

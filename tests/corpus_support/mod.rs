@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use auk_asic::vitals::VitalSigns;
 use auk_driver::{Device, OpenOptions};
 use auk_health::facts::{Class, Facts, Heard, Holder, Identity, Kind, Reading};
-use auk_health::kernel_log::follow::Follower;
+use auk_health::kernel_log::follow::{Follower, Named};
 use auk_health::kernel_log::source::Source;
 use auk_health::operator::{Author, HOST, Order};
 use auk_health::probe::ProbeError;
@@ -206,9 +206,9 @@ impl Stage {
     fn listen(&mut self) {
         if let Some(log) = &mut self.log {
             let all = usize::MAX;
-            let of_no_interface = |_: &str| None;
+            let of_no_name = |_: Named<'_>| Vec::new();
             log.follower
-                .read(&mut log.source, self.now, all, of_no_interface)
+                .read(&mut log.source, self.now, all, of_no_name)
                 .unwrap();
         }
     }

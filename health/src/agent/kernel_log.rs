@@ -10,10 +10,11 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tracing::{info, warn};
 
+use super::functions::Functions;
 use super::shared::Shared;
 use super::uevent::Notice;
 use crate::facts::{Heard, Reading};
-use crate::kernel_log::follow::{Batch, Follower};
+use crate::kernel_log::follow::{Batch, Follower, Named};
 use crate::kernel_log::source::{self, Source};
 use crate::probe::ProbeError;
 use crate::probe::discover::is_bdf;
@@ -34,6 +35,8 @@ pub(super) struct KernelLog {
     log: Result<Open, ProbeError>,
     tried: Instant,
     follower: Follower,
+    /// There was a round, so that the components are known that lines may be about.
+    begun: bool,
     /// What could not be stored yet. No more is read until it is: the kernel keeps it meanwhile.
     unstored: Option<KernelBatch>,
     /// There is more to read than was read at once.
@@ -59,6 +62,7 @@ impl KernelLog {
             log: open(root),
             tried: now,
             follower: Follower::after(shared.kernel_log_seen()),
+            begun: false,
             unstored: None,
             more: false,
             kept: now,
@@ -70,14 +74,15 @@ impl KernelLog {
 
     /// Waits until there is something to read.
     pub(super) async fn ready(&mut self) {
-        if self.more && self.unstored.is_none() {
+        let reads = self.begun && self.unstored.is_none();
+        if self.more && reads {
             return;
         }
         match &self.log {
             Ok(Open {
                 readiness: Some(readiness),
                 ..
-            }) if self.unstored.is_none() => {
+            }) if reads => {
                 let waited = readiness.async_io(Interest::READABLE, || readable(readiness));
                 if let Err(error) = waited.await {
                     warn!(%error, "the kernel log tells no more when there is news; rounds look");
@@ -89,11 +94,10 @@ impl KernelLog {
     }
 
     /// Reads what there is; of whom it tells.
-    pub(super) fn read(
-        &mut self,
-        shared: &Shared,
-        function: impl Fn(&str) -> Option<String>,
-    ) -> Option<Notice> {
+    pub(super) fn read(&mut self, shared: &Shared, functions: &Functions<'_>) -> Option<Notice> {
+        if !self.begun {
+            return None;
+        }
         if let Some(batch) = self.unstored.take() {
             self.unstored = shared.keep_kernel_log(batch).err();
             if self.unstored.is_some() {
@@ -107,7 +111,8 @@ impl KernelLog {
         }
         let Ok(open) = &mut self.log else { return None };
         let now = Moment::now();
-        let read = self.follower.read(&mut open.source, now, AT_ONCE, function);
+        let named = |name: Named<'_>| functions.named(name);
+        let read = self.follower.read(&mut open.source, now, AT_ONCE, named);
         let Batch { kept, blamed, more } = match read {
             Ok(batch) => batch,
             Err(error) => {
@@ -121,10 +126,18 @@ impl KernelLog {
         self.more = more;
         if !kept.is_empty() || (kept.seen.is_some() && self.kept.elapsed() >= KEEP_EACH) {
             self.kept = Instant::now();
+            self.judge(shared);
             self.unstored = shared.keep_kernel_log(kept).err();
         }
         let functions: Vec<String> = blamed.into_iter().filter(|name| is_bdf(name)).collect();
         (!functions.is_empty()).then_some(Notice::Of(functions))
+    }
+
+    /// Has judged what was heard, and kept what follows from it: once a line is stored nobody reads it again, so that after
+    /// a kill between the two it would have been told and never judged.
+    fn judge(&mut self, shared: &Shared) {
+        let heard_of: Vec<String> = self.follower.heard_of().map(str::to_owned).collect();
+        shared.judge_heard(&heard_of, |component| self.follower.take_heard(component));
     }
 
     /// What was heard of a component since this was last asked; `None` where there is no log to hear anything from, and an
@@ -146,18 +159,24 @@ impl KernelLog {
 
     /// All that are watched have been asked about.
     pub(super) fn round_ended(&mut self) {
+        self.begun = true;
         self.follower.forget_heard();
     }
 
-    /// Keeps how far the log was read.
-    pub(super) fn close(self, shared: &Shared) {
-        let seen = self.follower.seen();
-        if self.unstored.is_none() && seen.is_some() {
-            // What cannot be written now is read again.
-            let _ = shared.keep_kernel_log(KernelBatch {
-                seen,
-                ..KernelBatch::default()
-            });
+    /// Tells what was only counted so far, and keeps how far the log was read.
+    pub(super) fn close(mut self, shared: &Shared) {
+        if self.unstored.is_some() || self.follower.seen().is_none() {
+            return;
+        }
+        self.judge(shared);
+        let told = self.follower.finish(Moment::now());
+        let seen = KernelBatch {
+            seen: self.follower.seen(),
+            ..KernelBatch::default()
+        };
+        // What cannot be written now is read again.
+        if shared.keep_kernel_log(told).is_ok() {
+            let _ = shared.keep_kernel_log(seen);
         }
     }
 

@@ -59,17 +59,19 @@ impl Memory {
         (memory, engine, record)
     }
 
-    /// What is to be kept of the engine now, with these records.
+    /// What is to be kept of the engine now, with these records: what has changed for those that they are of and for the
+    /// components named, or all there is where neither is any.
     pub(super) fn states(
         &mut self,
         engine: &Engine,
         records: &[Record],
+        concerned: &[String],
         now: Moment,
     ) -> Option<States> {
         let known = || engine.known().map(|(bdf, ..)| bdf);
         // What is ordered may concern any of them, and of one that is there no more the part has to go.
         let only_changes = records.iter().all(|record| record.kind == TRANSITION);
-        let all = records.is_empty()
+        let all = (records.is_empty() && concerned.is_empty())
             || !only_changes
             || !known().eq(self.known.iter().map(String::as_str));
         if all {
@@ -81,6 +83,7 @@ impl Memory {
                 .iter()
                 .filter_map(|record| record.component.as_deref());
             all || components.any(|component| component == bdf)
+                || concerned.iter().any(|component| component == bdf)
         };
         match engine.saved_parts(now, Some(&self.boot_id), changed) {
             Ok(parts) => Some(States { parts, all }),

@@ -1,5 +1,6 @@
 //! The loop: look, judge, tell; once a second, whatever hangs.
 
+mod functions;
 mod handle;
 mod judging;
 mod kernel_log;
@@ -41,6 +42,7 @@ use crate::recording::Recorder;
 use crate::store::Store;
 use crate::time::Moment;
 use crate::{AgentError, Status};
+use functions::Functions;
 use kernel_log::KernelLog;
 use links::Links;
 use reload::InForce;
@@ -364,7 +366,7 @@ async fn serve(
             }
             _ = ticks.tick() => {}
             () = log.ready() => {
-                if let Some(notice) = log.read(shared, |interface| rounds.function(interface)) {
+                if let Some(notice) = log.read(shared, &Functions::of(&force.root, &rounds)) {
                     rounds.heed(&notice);
                     if let Some(soon) = hurry.after(force.agent.interval) {
                         ticks.reset_after(soon);
@@ -380,7 +382,7 @@ async fn serve(
                 continue;
             }
         }
-        if let Some(notice) = log.read(shared, |interface| rounds.function(interface)) {
+        if let Some(notice) = log.read(shared, &Functions::of(&force.root, &rounds)) {
             rounds.heed(&notice);
         }
         tokio::select! {

@@ -77,7 +77,11 @@ pub(super) struct Rounds {
 }
 
 /// A look that did nothing but listen.
-fn only_heard(name: &Arc<str>, kind: Kind, heard: Option<Reading<Vec<Heard>>>) -> Sample {
+pub(super) fn only_heard(
+    name: &Arc<str>,
+    kind: Kind,
+    heard: Option<Reading<Vec<Heard>>>,
+) -> Sample {
     Sample {
         bdf: Arc::clone(name),
         kind,
@@ -352,6 +356,11 @@ impl Rounds {
         let mut components = self.components.values();
         let of = components.find(|known| known.found.interface.as_deref() == Some(interface));
         of.map(|component| component.found.bdf.clone())
+    }
+
+    /// Addresses of the components.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.by_address.keys().map(String::as_str)
     }
 
     /// Takes in what is new; what is listed no more is looked at as before, and found absent.

@@ -10,10 +10,11 @@ use tokio::sync::watch;
 use super::judging::Judging;
 use super::links::{Book, Heard, Owner};
 use super::memory::Memory;
+use super::round::only_heard;
 use super::usage::Usage;
 use super::{Builder, tell};
 use crate::config::{Config, ConfigError};
-use crate::facts::Kind;
+use crate::facts::{Heard as KernelLines, Kind};
 use crate::hook::{HookSettings, Hooks};
 use crate::incident::incidents;
 use crate::operator::{Author, Done, Order, OrderError};
@@ -132,6 +133,39 @@ impl Shared {
         let wait = links.next_due(now);
         inner.keep(records);
         (concerned, wait)
+    }
+
+    /// Lets the engine judge what the kernel said of these components, as far as they are known, and has on disk what they
+    /// make of it; or first in line to be written.
+    pub(super) fn judge_heard(
+        &self,
+        components: &[String],
+        mut heard: impl FnMut(&str) -> Vec<KernelLines>,
+    ) {
+        let mut inner = self.lock();
+        let Inner {
+            engine,
+            links,
+            recorder,
+            ..
+        } = &mut *inner;
+        let is_meant = |bdf: &str| components.iter().any(|component| component == bdf);
+        let known: Vec<(String, Kind)> = engine
+            .known()
+            .filter(|(bdf, ..)| is_meant(bdf))
+            .map(|(bdf, kind, _)| (bdf.to_owned(), kind))
+            .collect();
+        if known.is_empty() {
+            return;
+        }
+        let mut judging = Judging::new(engine, links, recorder.as_mut());
+        for (bdf, kind) in &known {
+            let heard = heard(bdf);
+            judging.observe(only_heard(&bdf.as_str().into(), *kind, Some(Ok(heard))));
+        }
+        let records = judging.records();
+        let concerned: Vec<String> = known.into_iter().map(|(bdf, _)| bdf).collect();
+        inner.keep_with(records, &concerned);
     }
 
     /// Keeps what was read of the kernel log, and then tells it; gives it back where it cannot be kept now.
@@ -378,8 +412,13 @@ impl Inner {
     }
 
     fn keep_all(&mut self, records: Vec<Record>) {
+        self.keep_with(records, &[]);
+    }
+
+    /// As [`keep`](Self::keep), and what these components remember.
+    fn keep_with(&mut self, records: Vec<Record>, concerned: &[String]) {
         let now = Moment::now();
-        let states = self.memory.states(&self.engine, &records, now);
+        let states = self.memory.states(&self.engine, &records, concerned, now);
         let events = self.store.append(now.unix_ms, records, states);
         self.tell(&events);
     }

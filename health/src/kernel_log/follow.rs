@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::clock::Clock;
 use super::names::Names;
-use super::pattern::{Found, full};
+use super::pattern::{Found, has_segment, in_first_segment};
 use super::record::Line;
 use super::rules::{self, Rule, Weight};
 use super::source::{Next, Source};
@@ -36,11 +37,28 @@ const SUMMED: Duration = Duration::from_secs(60);
 /// Minutes of one rule about one component that are kept; the oldest go first.
 const MOST_MINUTES: usize = 120;
 
+/// What a line names instead of a function's address in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// A network interface.
+    Interface(&'a str),
+    /// An address without its segment, `01:00.0`.
+    InSomeSegment(&'a str),
+}
+
+/// Whom a line blames.
+#[derive(Debug, Default)]
+struct Blame {
+    /// Addresses of the functions that may be meant.
+    functions: Vec<String>,
+}
+
 /// Follows a log.
 #[derive(Debug)]
 pub struct Follower {
     /// The last sequence number that was read.
     last: Option<u64>,
+    clock: Clock,
     names: Names,
     /// Number and severity of the firmware's report that is being printed.
     report: Option<(String, String)>,
@@ -75,6 +93,7 @@ impl Follower {
     pub fn after(last: Option<u64>) -> Self {
         Self {
             last,
+            clock: Clock::default(),
             names: Names::default(),
             report: None,
             storms: BTreeMap::new(),
@@ -88,6 +107,18 @@ impl Follower {
         self.last
     }
 
+    /// Of whom something was heard that nobody asked for yet.
+    pub fn heard_of(&self) -> impl Iterator<Item = &str> {
+        self.heard.keys().map(String::as_str)
+    }
+
+    /// What is still to be told when no more will be read: how long each storm would have gone on, nobody will know.
+    pub fn finish(&mut self, now: Moment) -> KernelBatch {
+        let mut batch = Batch::default();
+        self.tell_storms(now, Duration::ZERO, &mut batch);
+        batch.kept
+    }
+
     /// What was heard of a component since this was last asked.
     pub fn take_heard(&mut self, component: &str) -> Vec<Heard> {
         let heard = self.heard.remove(component).unwrap_or_default();
@@ -99,7 +130,8 @@ impl Follower {
         self.heard.clear();
     }
 
-    /// Reads at most so many records. `function` knows the function of an interface by today's names.
+    /// Reads at most so many records. `functions` knows by today's names which may be meant; an address in no known segment is
+    /// taken for one in the first.
     ///
     /// # Errors
     /// When the log cannot be read, and nothing was read before that.
@@ -108,7 +140,7 @@ impl Follower {
         source: &mut Source,
         now: Moment,
         most: usize,
-        function: impl Fn(&str) -> Option<String>,
+        functions: impl Fn(Named<'_>) -> Vec<String>,
     ) -> io::Result<Batch> {
         let mut batch = Batch::default();
         for _ in 0..most {
@@ -120,18 +152,19 @@ impl Follower {
             match next {
                 Next::Record(record) => {
                     if let Some(line) = Line::parse(record) {
-                        self.take(&line, now, &function, &mut batch);
+                        self.take(&line, now, &functions, &mut batch);
                     }
                 }
                 // How many, the next record's number says.
                 Next::Overrun => {}
                 Next::Nothing => {
-                    self.tell_storms(now, &mut batch);
+                    self.clock.read_out(now.uptime);
+                    self.tell_storms(now, STORM_LASTS, &mut batch);
                     return Ok(batch);
                 }
             }
         }
-        self.tell_storms(now, &mut batch);
+        self.tell_storms(now, STORM_LASTS, &mut batch);
         batch.more = true;
         Ok(batch)
     }
@@ -140,7 +173,7 @@ impl Follower {
         &mut self,
         line: &Line<'_>,
         now: Moment,
-        function: &impl Fn(&str) -> Option<String>,
+        functions: &impl Fn(Named<'_>) -> Vec<String>,
         batch: &mut Batch,
     ) {
         if let Some(last) = self.last {
@@ -153,6 +186,7 @@ impl Follower {
         }
         self.last = Some(line.sequence);
         batch.kept.seen = Some(line.sequence);
+        let printed = self.clock.printed(line.at, now.uptime);
         if !line.of_kernel {
             return;
         }
@@ -161,20 +195,23 @@ impl Follower {
         let Some((rule, found)) = rules::find(line.text, self.severity_of(line.text)) else {
             return;
         };
-        let blamed = self.blamed(line, &found, function);
-        let component = blamed.clone().unwrap_or_else(|| HOST.to_owned());
-        // A clock that is ahead of ours says that it was now.
-        let age = now.uptime.saturating_sub(line.at);
-        self.hear(&component, rule, line, &found, age);
-        if self.is_kept(rule, &component, line.sequence, now) {
+        let blame = self.blame(line, &found, functions);
+        let component = blame.component().unwrap_or(HOST);
+        if !blame.is_doubtful() {
+            self.hear(component, rule, line, &found, (printed, now));
+        }
+        if self.is_kept(rule, component, line.sequence, now) {
+            let age = now.uptime.saturating_sub(printed);
             let at_unix_ms = now.unix_ms.saturating_sub(millis(age));
             batch
                 .kept
                 .records
-                .push(kept(line, rule, &found, blamed, at_unix_ms));
+                .push(kept(line, rule, &found, &blame, at_unix_ms));
         }
-        if !batch.blamed.contains(&component) {
-            batch.blamed.push(component);
+        for component in blame.looked_at() {
+            if !batch.blamed.iter().any(|blamed| blamed == component) {
+                batch.blamed.push(component.to_owned());
+            }
         }
     }
 
@@ -194,22 +231,30 @@ impl Follower {
         rest.starts_with('}').then_some(severity.as_str())
     }
 
-    /// Address of the function that a line is about.
-    fn blamed(
+    /// The function that a line is about, or those of which it does not say which.
+    fn blame(
         &self,
         line: &Line<'_>,
         found: &Found<'_>,
-        function: &impl Fn(&str) -> Option<String>,
-    ) -> Option<String> {
+        functions: &impl Fn(Named<'_>) -> Vec<String>,
+    ) -> Blame {
         let of_interface = |name: &str| match self.names.function(name) {
-            Some(function) => Some(function.to_owned()),
-            None => function(name),
+            Some(function) => vec![function.to_owned()],
+            None => functions(Named::Interface(name)),
         };
-        found
-            .function
-            .map(full)
-            .or_else(|| found.interface.and_then(of_interface))
-            .or_else(|| line.device.map(str::to_owned))
+        let mut blamed = match (found.function, found.interface) {
+            (Some(address), _) if has_segment(address) => vec![address.to_owned()],
+            (Some(address), _) => match functions(Named::InSomeSegment(address)) {
+                known if known.is_empty() => vec![in_first_segment(address)],
+                known => known,
+            },
+            (None, Some(interface)) => of_interface(interface),
+            (None, None) => Vec::new(),
+        };
+        if blamed.is_empty() {
+            blamed.extend(line.device.map(str::to_owned));
+        }
+        Blame { functions: blamed }
     }
 
     fn hear(
@@ -218,7 +263,7 @@ impl Follower {
         rule: &'static Rule,
         line: &Line<'_>,
         found: &Found<'_>,
-        age: Duration,
+        (printed, now): (Duration, Moment),
     ) {
         if self.heard.len() >= MOST_BLAMED && !self.heard.contains_key(component) {
             return;
@@ -228,13 +273,13 @@ impl Follower {
         let news = Heard {
             rule: rule.name.to_owned(),
             count,
-            age,
+            age: now.uptime.saturating_sub(printed),
             sequence: line.sequence,
             text: shortened(line.text),
         };
         // Of what does not count the last says it all.
         let minute = match rule.weight {
-            Weight::Counted => line.at.as_secs() / SUMMED.as_secs(),
+            Weight::Counted => printed.as_secs() / SUMMED.as_secs(),
             _ => 0,
         };
         let of_rule = |(_, heard): &(u64, Heard)| heard.rule == rule.name;
@@ -279,11 +324,11 @@ impl Follower {
         storm.count <= KEPT
     }
 
-    /// Tells what was counted, once its time is over.
-    fn tell_storms(&mut self, now: Moment, batch: &mut Batch) {
+    /// Tells what was counted in storms that have lasted so long.
+    fn tell_storms(&mut self, now: Moment, least: Duration, batch: &mut Batch) {
         self.storms.retain(|(rule, component), storm| {
             let lasts = now.uptime.saturating_sub(storm.since);
-            if lasts < STORM_LASTS {
+            if lasts < least {
                 return true;
             }
             if storm.count > KEPT {
@@ -318,12 +363,44 @@ impl Follower {
     }
 }
 
+impl Blame {
+    /// The function that is to blame, where that is certain.
+    fn component(&self) -> Option<&str> {
+        match self.functions.as_slice() {
+            [function] => Some(function),
+            _ => None,
+        }
+    }
+
+    /// Whether the line leaves open which of several it is about.
+    fn is_doubtful(&self) -> bool {
+        self.functions.len() > 1
+    }
+
+    /// What should be looked at for it.
+    fn looked_at(&self) -> impl Iterator<Item = &str> {
+        let host = self.functions.is_empty().then_some(HOST);
+        self.functions.iter().map(String::as_str).chain(host)
+    }
+
+    /// What a summary has to add.
+    fn doubt(&self) -> String {
+        match self.is_doubtful() {
+            true => format!(
+                " (cannot tell which: {} are at this address, and the line names no segment)",
+                self.functions.join(", ")
+            ),
+            false => String::new(),
+        }
+    }
+}
+
 /// A line and the event that it is.
 fn kept(
     line: &Line<'_>,
     rule: &Rule,
     found: &Found<'_>,
-    blamed: Option<String>,
+    blame: &Blame,
     at_unix_ms: u64,
 ) -> (KernelRecord, Option<Record>) {
     let record = KernelRecord {
@@ -335,8 +412,8 @@ fn kept(
     let event = Record {
         at_unix_ms,
         kind: LINE.to_owned(),
-        component: blamed,
-        summary: format!("{}: {}", rule.name, line.text),
+        component: blame.component().map(str::to_owned),
+        summary: format!("{}: {}{}", rule.name, line.text, blame.doubt()),
         details: json!({
             "rule": rule.name,
             "topic": rule.topic,
@@ -344,6 +421,7 @@ fn kept(
             "sequence": line.sequence,
             "severity": line.severity,
             "subject": found.subject,
+            "may_be": blame.is_doubtful().then_some(&blame.functions),
             "text": line.text,
         }),
     };

@@ -102,14 +102,20 @@ fn address<'a>(rest: &mut &'a str) -> Option<&'a str> {
     // In `0000:01:00.0: text` the last colon is the line's.
     let address = rest.get(..end)?.trim_end_matches([':', '.']);
     *rest = rest.get(address.len()..)?;
-    is_bdf(&full(address)).then_some(address)
+    is_bdf(&in_first_segment(address)).then_some(address)
 }
 
-/// A PCI address in full: some lines leave out the domain, and then it is the first.
-pub(super) fn full(address: &str) -> String {
-    match address.matches(':').count() {
-        1 => format!("0000:{address}"),
-        _ => address.to_owned(),
+/// Whether an address names its segment, which sysfs calls the domain. VT-d and older AMD-Vi leave it out, on hosts with
+/// several segments as well.
+pub(super) fn has_segment(address: &str) -> bool {
+    address.matches(':').count() > 1
+}
+
+/// An address in full; one without a segment in the first.
+pub(super) fn in_first_segment(address: &str) -> String {
+    match has_segment(address) {
+        true => address.to_owned(),
+        false => format!("0000:{address}"),
     }
 }
 
@@ -177,8 +183,8 @@ mod tests {
         ] {
             assert_eq!(function(line), None, "{line}");
         }
-        assert_eq!(full("01:00.0"), "0000:01:00.0");
-        assert_eq!(full("0001:06:00.0"), "0001:06:00.0");
+        assert_eq!(in_first_segment("01:00.0"), "0000:01:00.0");
+        assert_eq!(in_first_segment("0001:06:00.0"), "0001:06:00.0");
     }
 
     #[test]

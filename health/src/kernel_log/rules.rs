@@ -124,10 +124,13 @@ pub fn find<'a>(line: &'a str, report: Option<&str>) -> Option<(&'static Rule, F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel_log::pattern::full;
+    use crate::kernel_log::pattern::in_first_segment;
 
     fn blamed(found: &Found<'_>) -> (Option<String>, Option<String>) {
-        (found.function.map(full), found.interface.map(str::to_owned))
+        (
+            found.function.map(in_first_segment),
+            found.interface.map(str::to_owned),
+        )
     }
 
     #[test]
