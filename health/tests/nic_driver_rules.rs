@@ -7,7 +7,8 @@ mod support;
 use std::path::Path;
 
 use auk_health::Config;
-use auk_health::facts::{Kind, PauseFrames};
+use auk_health::facts::{Kind, PauseFrames, Query};
+use auk_health::probe::ProbeError;
 use auk_health::verdict::{Action, HealthState};
 use support::Bench;
 
@@ -183,4 +184,61 @@ fn a_tree_of_files_has_no_driver_to_ask_and_that_is_held_against_nobody() {
     ] {
         assert!(!bench.verdict(check).counts, "{check}");
     }
+}
+
+#[test]
+fn a_query_that_failed_blinds_the_checks_that_rest_on_it_and_no_other() {
+    let error = || ProbeError::Late { deadline_ms: 500 };
+    let rests = [
+        (Query::Driver, vec!["port_counters", "port_pause"]),
+        (Query::Lanes, vec!["port_lanes"]),
+        (Query::Fec, vec!["port_fec"]),
+        (Query::Pause, vec![]),
+        (Query::Counters, vec!["port_counters", "port_pause"]),
+    ];
+    for (query, blind) in rests {
+        let mut bench = running();
+        bench.ethtool().unanswered.insert(query, error());
+        bench.look();
+        for check in ["port_counters", "port_pause", "port_lanes", "port_fec"] {
+            let verdict = bench.verdict(check);
+            let expected = match blind.contains(&check) {
+                true => HealthState::Unobservable,
+                false => HealthState::Healthy,
+            };
+            assert_eq!(
+                verdict.state, expected,
+                "{check} without {query:?}: {verdict:#?}"
+            );
+        }
+    }
+    // Where the driver has no names of its own for them, the kernel's count of pause frames is what there is.
+    let mut bench = Bench::nic();
+    bench.ethtool().counters.clear();
+    bench.ethtool().pause = Some(PauseFrames {
+        received: Some(7),
+        sent: None,
+    });
+    bench.looks(3);
+    assert_eq!(bench.verdict("port_pause").state, HealthState::Healthy);
+    bench.ethtool().unanswered.insert(Query::Pause, error());
+    bench.look();
+    assert_eq!(bench.verdict("port_pause").state, HealthState::Unobservable);
+}
+
+#[test]
+fn lanes_that_cannot_be_asked_for_clear_nothing() {
+    let mut bench = running();
+    bench.ethtool().lanes = Some(2);
+    bench.looks(5);
+    assert_eq!(bench.verdict("port_lanes").state, HealthState::Degraded);
+    bench.ethtool().lanes = None;
+    bench
+        .ethtool()
+        .unanswered
+        .insert(Query::Lanes, ProbeError::Late { deadline_ms: 500 });
+    bench.minutes(30);
+    let verdict = bench.verdict("port_lanes");
+    assert_eq!(verdict.state, HealthState::Degraded);
+    assert!(verdict.stale.is_some(), "{verdict:#?}");
 }

@@ -12,7 +12,7 @@ mod tree;
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use auk_health::facts::{Class, LinkLayer, RdmaPort, RdmaState};
+use auk_health::facts::{Class, Kind, LinkLayer, RdmaPort, RdmaState};
 use auk_health::probe::ProbeError;
 use auk_health::probe::discover::discover;
 use auk_health::probe::rdma::{parse_rate, parse_state};
@@ -83,6 +83,21 @@ fn a_device_of_software_is_found_by_the_interface_that_it_was_made_over() {
     assert_eq!(read(&tree).unwrap()[0].name(), "rxe0/1");
     fs::write(virtual_.join("rxe0/parent"), "eth1\n").unwrap();
     assert_eq!(read(&tree), Ok(Vec::new()));
+}
+
+#[test]
+fn a_device_of_infiniband_without_an_interface_is_found_and_read() {
+    const HCA: &str = "0000:42:00.0";
+    let tree = Tree::new();
+    let _ = tree.infiniband(HCA, "0000:00:11.0", "mlx5_1");
+    let found = discover(tree.root()).unwrap();
+    let found = found.into_iter().find(|found| found.bdf == HCA).unwrap();
+    assert_eq!((found.kind, &found.interface), (Kind::Nic, &None));
+    let facts = Target::new(tree.root(), found).look(Class::Rare).facts;
+    assert_eq!(facts.port, Some(Ok(None)));
+    let ports = facts.rdma.unwrap().unwrap();
+    assert_eq!(ports[0].name(), "mlx5_1/1");
+    assert_eq!(ports[0].link_layer, LinkLayer::InfiniBand);
 }
 
 #[test]

@@ -239,3 +239,38 @@ fn a_device_that_went_with_its_interface_to_another_namespace_is_not_missing() {
     );
     assert_eq!(bench.status().admission.answer, Admit::Yes);
 }
+
+/// InfiniBand without IP over it: there is no interface, and never was.
+fn infiniband() -> Bench {
+    let mut bench = Bench::nic();
+    bench.facts.port = Some(Ok(None));
+    bench.facts.ethtool = Some(Ok(None));
+    bench.interface = None;
+    bench.rdma().link_layer = LinkLayer::InfiniBand;
+    bench.looks(5);
+    assert_eq!(bench.state(), HealthState::Healthy);
+    assert_eq!(bench.status().admission.answer, Admit::Yes);
+    bench
+}
+
+#[test]
+fn a_port_of_infiniband_without_an_interface_is_judged() {
+    let mut bench = infiniband();
+    go_down(&mut bench);
+    bench.looks(40);
+    let verdict = bench.verdict("rdma_port");
+    assert_eq!(
+        (verdict.state, verdict.action),
+        (HealthState::Unhealthy, Action::Drain)
+    );
+}
+
+#[test]
+fn a_device_of_infiniband_that_went_is_in_no_other_namespace_when_it_never_had_an_interface() {
+    let mut bench = infiniband();
+    bench.facts.rdma = Some(Ok(Vec::new()));
+    bench.looks(40);
+    let verdict = bench.verdict("rdma_port");
+    assert_eq!(verdict.state, HealthState::Degraded);
+    assert_eq!(bench.status().admission.answer, Admit::Hold);
+}

@@ -58,7 +58,7 @@ pub use finding::Finding;
 pub use limits::Limits;
 
 use crate::config::{Manifest, Wanted};
-use crate::facts::{Ethtool, FactKind, Facts, Identity, Kind, Port, Reading};
+use crate::facts::{Ethtool, FactKind, Facts, Identity, Kind, Port, Query, Reading};
 use crate::operator::{Hold, Mode};
 use crate::proof::Source;
 use crate::time::Moment;
@@ -161,19 +161,25 @@ impl<'a> View<'a> {
     fn port(&self) -> Result<(&'a Port, FactKind), Finding> {
         let port = known(&self.facts.port)?.as_ref().ok_or_else(|| {
             Finding::not_applicable(
-                "its interface is not here: in another network namespace, or without a driver",
+                "it has no interface here: in another network namespace, without a driver, or InfiniBand without IP",
             )
         })?;
         Ok((port, FactKind::Port))
     }
 
-    /// What the interface's driver says, or the finding that there is none to ask.
-    fn ethtool(&self) -> Result<(&'a Ethtool, FactKind), Finding> {
+    /// What the interface's driver says to these queries, or the finding that there is none to ask, or that it did not say.
+    fn ethtool(&self, queries: &[Query]) -> Result<(&'a Ethtool, FactKind), Finding> {
         let ethtool = known(&self.facts.ethtool)?.as_ref().ok_or_else(|| {
             Finding::not_applicable(
                 "there is no driver to ask: the interface is not here, or the host is a tree of files",
             )
         })?;
+        let mut unanswered = queries
+            .iter()
+            .filter_map(|query| ethtool.unanswered.get(query));
+        if let Some(error) = unanswered.next() {
+            return Err(Finding::blind(error.to_string()));
+        }
         Ok((ethtool, FactKind::Ethtool))
     }
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Check, Finding, View};
-use crate::facts::FactKind;
+use crate::facts::{FactKind, Query};
 use crate::verdict::Action;
 
 /// The rule.
@@ -21,7 +21,7 @@ impl Check for NicVersion {
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
-        let (ethtool, source) = view.ethtool()?;
+        let (ethtool, source) = view.ethtool(&[Query::Driver])?;
         let wanted = view.wanted().port;
         if wanted.firmware.is_none() && wanted.driver_version.is_none() {
             return Ok(Finding::not_applicable("the manifest names no version"));

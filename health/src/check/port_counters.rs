@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::over_time::{Counter, Latch, Limit, Sustained};
 use super::{Check, Finding, View};
 use crate::config::{Keys, Section};
-use crate::facts::FactKind;
+use crate::facts::{FactKind, Query};
 use crate::probe::ethtool::names::{self, Counts};
 use crate::verdict::{Action, Confidence};
 
@@ -107,7 +107,7 @@ impl Check for PortCounterRates {
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
-        let (ethtool, source) = view.ethtool()?;
+        let (ethtool, source) = view.ethtool(&[Query::Driver, Query::Counters])?;
         let now = view.now.uptime;
         let named = names::of(&ethtool.driver);
         let limits = &view.settings.limits.port_counters;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::over_time::{Counter, Latch, Limit, Sustained};
 use super::{Check, Finding, View};
 use crate::config::{Keys, Section};
-use crate::facts::FactKind;
+use crate::facts::{FactKind, Query};
 use crate::verdict::{Action, Confidence};
 
 /// Limits.
@@ -62,7 +62,7 @@ impl Check for PortFec {
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
-        let (ethtool, source) = view.ethtool()?;
+        let (ethtool, source) = view.ethtool(&[Query::Fec])?;
         let wanted = view.wanted().port.fec;
         let Some(fec) = &ethtool.fec else {
             return Ok(match wanted {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::over_time::{Latch, Majority};
 use super::{Check, Finding, View};
-use crate::facts::FactKind;
+use crate::facts::{FactKind, Query};
 use crate::verdict::Action;
 
 /// The rule.
@@ -25,7 +25,7 @@ impl Check for PortLanes {
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
-        let (ethtool, source) = view.ethtool()?;
+        let (ethtool, source) = view.ethtool(&[Query::Lanes])?;
         let Some(lanes) = ethtool.lanes else {
             return Ok(Finding::not_applicable(
                 "the driver does not say, or there is no carrier",

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::over_time::{Counter, Latch, Limit, Sustained};
 use super::{Check, Finding, View};
 use crate::config::{Keys, Section};
-use crate::facts::{Ethtool, FactKind};
+use crate::facts::{Ethtool, FactKind, Query};
 use crate::probe::ethtool::names::{self, Counts};
 use crate::verdict::{Action, Confidence};
 
@@ -64,9 +64,16 @@ impl Check for PortPause {
     }
 
     fn judge(&mut self, view: &View<'_>) -> Result<Finding, Finding> {
-        let (ethtool, source) = view.ethtool()?;
+        let (ethtool, source) = view.ethtool(&[Query::Driver, Query::Counters])?;
         let (port, _) = view.port()?;
-        let Some(count) = received(ethtool) else {
+        let count = match by_priority(ethtool) {
+            Some(count) => Some(count),
+            None => {
+                let (ethtool, _) = view.ethtool(&[Query::Pause])?;
+                ethtool.pause.and_then(|pause| pause.received)
+            }
+        };
+        let Some(count) = count else {
             return Ok(Finding::not_applicable(
                 "the driver counts no pause frames that are known by name",
             ));
@@ -101,13 +108,12 @@ impl Check for PortPause {
     }
 }
 
-/// By the driver's own names, which have those of priorities too, else by the kernel's count of plain ones.
-fn received(ethtool: &Ethtool) -> Option<u64> {
+/// By the driver's own names, which have those of priorities too; where it has none the kernel's count of plain ones has to do.
+fn by_priority(ethtool: &Ethtool) -> Option<u64> {
     let named = names::of(&ethtool.driver).iter();
     let paused = named.filter(|named| named.counts == Counts::Paused);
     let counts = paused.filter_map(|named| ethtool.counters.get(named.pattern));
-    let sum = counts.fold(None, |sum: Option<u64>, count| {
+    counts.fold(None, |sum: Option<u64>, count| {
         Some(sum.unwrap_or_default().saturating_add(*count))
-    });
-    sum.or_else(|| ethtool.pause?.received)
+    })
 }

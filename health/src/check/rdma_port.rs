@@ -48,6 +48,9 @@ pub(super) struct RdmaPorts {
     /// By name.
     ports: BTreeMap<String, Past>,
     none: Held,
+    /// Whether it ever had an interface: InfiniBand needs none.
+    #[serde(default)]
+    had_interface: bool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -74,9 +77,10 @@ impl Check for RdmaPorts {
         let ports = super::known(&view.facts.rdma)?;
         // Without it there is no telling whose making the port's state is.
         let interface = super::known(&view.facts.port)?.as_ref();
+        self.had_interface |= interface.is_some();
         if ports.is_empty() {
-            // Whoever moved the interface may have moved the device with it.
-            if interface.is_none() {
+            // Whoever moved the interface may have moved the device with it; a device of InfiniBand without one went by itself.
+            if interface.is_none() && (self.had_interface || !self.was_active()) {
                 self.none.update(view.now.uptime, false);
                 return Ok(Finding::not_applicable(ELSEWHERE));
             }
@@ -114,11 +118,15 @@ impl Check for RdmaPorts {
 }
 
 impl RdmaPorts {
+    fn was_active(&self) -> bool {
+        self.ports.values().any(|past| past.was_active)
+    }
+
     /// There is no RDMA device, or none any more.
     fn none_left(&mut self, view: &View<'_>) -> Finding {
         let limits = &view.settings.limits.rdma_port;
         let wanted = view.wanted().port.rdma_mbit;
-        let had = self.ports.values().any(|past| past.was_active);
+        let had = self.was_active();
         if !had && wanted.is_none() {
             return Finding::not_applicable("it has no RDMA device");
         }

@@ -182,10 +182,7 @@ impl Discovery {
                 _ if function.is_virtual => continue,
                 (true, _) => Kind::Accelerator,
                 (false, Some(_)) => Kind::Nic,
-                // The kernel shows no interface of another network namespace, and still the directory that it is in.
-                (false, None)
-                    if function.is_network && directory.join(&bdf).join("net").is_dir() =>
-                {
+                (false, None) if function.is_network && has_port(&directory.join(&bdf)) => {
                     Kind::Nic
                 }
                 (false, None) => continue,
@@ -200,6 +197,13 @@ impl Discovery {
         }
         Ok(found)
     }
+}
+
+/// Whether a function of the network class has a port though no interface of it is listed. The kernel shows no interface of
+/// another network namespace, and still the directory that it is in; and InfiniBand needs none.
+fn has_port(function: &Path) -> bool {
+    let is_there = |name: &&str| function.join(name).is_dir();
+    ["net", "infiniband"].iter().any(is_there)
 }
 
 /// Interfaces by the address of the function that they belong to; of more than one the first.

@@ -351,6 +351,7 @@ pub fn ethtool() -> Ethtool {
         counters: counters
             .map(|(name, count)| (name.to_owned(), count))
             .into(),
+        unanswered: Default::default(),
     }
 }
 

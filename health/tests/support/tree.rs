@@ -77,6 +77,14 @@ impl Tree {
         symlink(target, self.root().join("sys/class/net").join(name)).unwrap();
     }
 
+    /// Adds a function with a device of InfiniBand and no interface; the directory of its port.
+    pub fn infiniband(&self, bdf: &str, port: &str, name: &str) -> PathBuf {
+        self.function(bdf, port, 0x15B3, 0x1021, (&nic_config(), 0o644));
+        let port = self.rdma(bdf, name);
+        fs::write(port.join("link_layer"), "InfiniBand\n").unwrap();
+        port
+    }
+
     /// Adds an RDMA device of a function, with one active port.
     pub fn rdma(&self, bdf: &str, name: &str) -> PathBuf {
         let port = self

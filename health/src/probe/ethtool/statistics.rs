@@ -41,11 +41,11 @@ struct Known {
 
 /// The driver, its version and its firmware's.
 pub(super) fn driver(socket: BorrowedFd<'_>, interface: &str) -> Result<Ethtool, Failure> {
-    let mut exchange = Exchange::new(&GDRVINFO.to_ne_bytes(), DRVINFO)?;
+    let mut exchange = Exchange::new(&GDRVINFO.to_ne_bytes(), DRVINFO).map_err(Failure::Unheard)?;
     match exchange.run(socket, interface) {
         Ok(()) => Ok(drvinfo(exchange.bytes())),
         Err(Errno::EOPNOTSUPP) => Ok(Ethtool::default()),
-        Err(errno) => Err(errno.into()),
+        Err(errno) => Err(Failure::Refused(errno)),
     }
 }
 
@@ -99,8 +99,9 @@ impl Statistics {
         let known = self.known.insert(known);
         let mut request = GSTATS.to_ne_bytes().to_vec();
         request.extend(count.to_ne_bytes());
-        let mut exchange = Exchange::new(&request, 8 + 8 * count as usize)?;
-        exchange.run(socket, interface)?;
+        let mut exchange =
+            Exchange::new(&request, 8 + 8 * count as usize).map_err(Failure::Unheard)?;
+        exchange.run(socket, interface).map_err(Failure::Refused)?;
         Ok(sums(exchange.bytes(), count, &known.wanted))
     }
 }
@@ -110,11 +111,11 @@ fn count(socket: BorrowedFd<'_>, interface: &str) -> Result<Option<u32>, Failure
     let mut request = GSSET_INFO.to_ne_bytes().to_vec();
     request.extend([0; 4]);
     request.extend((1u64 << STATS).to_ne_bytes());
-    let mut exchange = Exchange::new(&request, 24)?;
+    let mut exchange = Exchange::new(&request, 24).map_err(Failure::Unheard)?;
     match exchange.run(socket, interface) {
         Ok(()) => {}
         Err(Errno::EOPNOTSUPP) => return Ok(None),
-        Err(errno) => return Err(errno.into()),
+        Err(errno) => return Err(Failure::Refused(errno)),
     }
     // The kernel clears the bit of a set that the driver does not have.
     let mask = exchange.bytes().get(8..16).unwrap_or_default();
@@ -130,8 +131,9 @@ fn strings(socket: BorrowedFd<'_>, interface: &str, count: u32) -> Result<Vec<u8
     let mut request = GSTRINGS.to_ne_bytes().to_vec();
     request.extend(STATS.to_ne_bytes());
     request.extend(count.to_ne_bytes());
-    let mut exchange = Exchange::new(&request, 12 + STRING * count as usize)?;
-    exchange.run(socket, interface)?;
+    let mut exchange =
+        Exchange::new(&request, 12 + STRING * count as usize).map_err(Failure::Unheard)?;
+    exchange.run(socket, interface).map_err(Failure::Refused)?;
     let bytes = exchange.bytes();
     let said = word(bytes, 8).unwrap_or_default().min(count) as usize;
     let strings = bytes.get(12..12 + STRING * said);
