@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{cmd, demo};
+use crate::{cmd, demo, soak};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -120,6 +120,10 @@ pub(crate) enum Command {
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::Args),
 
+    /// Run checked jobs on simulated chips with random faults in their midst, for as long as one likes
+    #[command(after_help = soak::EXAMPLES)]
+    Soak(soak::Args),
+
     /// Print the completions of a shell
     #[command(
         after_help = "Examples:\n  auk completions bash > ~/.local/share/bash-completion/completions/auk"
@@ -131,7 +135,7 @@ impl Command {
     /// The target of log lines on what the command tells in its own words.
     pub(crate) const fn tells(&self) -> Option<&'static str> {
         match self {
-            Self::Demo(_) => Some("auk_health::agent::tell"),
+            Self::Demo(_) | Self::Soak(_) => Some("auk_health::agent::tell"),
             _ => None,
         }
     }

@@ -11,7 +11,9 @@ mod inventory;
 mod journal;
 mod logging;
 mod output;
+mod scratch;
 mod signals;
+mod soak;
 
 use std::env;
 use std::process::ExitCode;

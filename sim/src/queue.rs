@@ -353,17 +353,25 @@ impl Queue {
     /// Puts a completion into the ring.
     #[inline]
     fn put(&mut self, tail: Tail, result: u64) {
+        if self.write(tail, result) {
+            self.posted = self.posted.wrapping_add(1);
+        }
+    }
+
+    /// Writes where the next completion belongs. False when that cannot be, and then the queue has stopped.
+    #[inline]
+    fn write(&mut self, tail: Tail, result: u64) -> bool {
         let slot = self.posted & (self.depth - 1);
         let odd_lap = self.posted >> self.shape.depth_log2 & 1 != 0;
         let entry = Completion {
             result,
             tail: tail.with_phase(!odd_lap).into_bits(),
         };
-        if self.completions.complete(slot, entry).is_none() {
+        let written = self.completions.complete(slot, entry).is_some();
+        if !written {
             self.stop(Stopped::RingNotMapped);
-            return;
         }
-        self.posted = self.posted.wrapping_add(1);
+        written
     }
 
     /// Posts a completion that faults befall, after those that are staged.
@@ -391,7 +399,10 @@ impl Queue {
                 // No queue is as deep, so that it is of no command in flight.
                 Verb::CompletionWrongId => tail.set_command_id(command_id ^ 1 << 15),
                 Verb::CompletionWrongQueue => tail.set_queue(self.shape.number ^ 1 << 15),
-                Verb::CompletionStaleTag => tail.set_tag(self.shape.tag ^ 1),
+                Verb::CompletionStaleTag { ms } => {
+                    self.write(tail.with_tag(self.shape.tag ^ 1), result);
+                    until = Some(Some(now + Duration::from_millis(ms)));
+                }
                 Verb::CompletionDelay { ms } => {
                     until = Some(Some(now + Duration::from_millis(ms)));
                 }

@@ -41,6 +41,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::AgentOpener(args) => agent_opener::run(&cli.root, args),
         Command::Sim { command } => sim::run(&cli.root, command),
         Command::Demo(args) => crate::demo::run(&cli.root, args),
+        Command::Soak(args) => crate::soak::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -24,6 +24,7 @@ use auk_sim::host::{Host, SimulatedHost};
 
 use crate::failure::FOUND_WRONG;
 use crate::output::{self, Cell, Fields, Screen, Tone};
+use crate::scratch;
 use crate::signals::Stop;
 use play::Ending;
 use show::Show;
@@ -153,7 +154,7 @@ impl OwnHost {
     fn start() -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("auk-demo-")
-            .tempdir_in(scratch())
+            .tempdir_in(scratch::directory())
             .context("making a directory for the simulated host")?;
         let host = Host::builder(directory.path().join("host"))
             .chips(2)
@@ -164,16 +165,6 @@ impl OwnHost {
             host,
             _directory: directory,
         })
-    }
-}
-
-/// Where the tree of the simulated host goes: into memory, unless the user wants it elsewhere.
-fn scratch() -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    if std::env::var_os("TMPDIR").is_none() && memory.is_dir() {
-        memory.to_owned()
-    } else {
-        std::env::temp_dir()
     }
 }
 

@@ -26,11 +26,14 @@ verbs! {
         #[looks = "a stray is counted; the command times out, and its abort finds no such command"]
         CompletionWrongId = "completion-wrong-id" (Chip, Completion),
         /// A completion names another queue.
-        #[looks = "a stray is counted; the command times out, and its abort finds no such command"]
+        #[looks = "a stray is counted; the command and those behind it time out until the queue is reset"]
         CompletionWrongQueue = "completion-wrong-queue" (Chip, Completion),
-        /// A completion has the tag of a former life of its queue.
-        #[looks = "a stray is counted; the command times out, and its abort finds no such command"]
-        CompletionStaleTag = "completion-stale-tag" (Chip, Completion),
+        /// A completion of a former life of the queue is written where the next one belongs, which follows later.
+        #[looks = "a stray is counted; the command takes that long"]
+        CompletionStaleTag = "completion-stale-tag" (Chip, Completion) {
+            /// After how many milliseconds the right one follows.
+            ms: u64 = 20,
+        },
         /// A completion is posted behind the next one.
         #[looks = "outcomes come in another order; a lone command waits for the next one"]
         CompletionReorder = "completion-reorder" (Chip, Completion),

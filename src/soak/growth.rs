@@ -1,0 +1,34 @@
+//! What the process has of memory and descriptors, for a soak that must not grow.
+
+use std::fs;
+
+use anyhow::Context;
+use serde::Serialize;
+
+/// A look at the process.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Footprint {
+    /// Anonymous memory in kB: `RssAnon` of `/proc/self/status`, which leaves out the memory of simulated chips.
+    pub(super) memory_kb: u64,
+    /// Open descriptors.
+    pub(super) descriptors: u64,
+}
+
+impl Footprint {
+    pub(super) fn now() -> anyhow::Result<Self> {
+        let path = "/proc/self/status";
+        let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+        let memory_kb = text
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"))
+            .and_then(|rest| rest.trim().strip_suffix(" kB"))
+            .and_then(|number| number.trim().parse().ok())
+            .with_context(|| format!("{path} has no RssAnon"))?;
+        let path = "/proc/self/fd";
+        let entries = fs::read_dir(path).with_context(|| format!("reading {path}"))?;
+        Ok(Self {
+            memory_kb,
+            descriptors: entries.count() as u64,
+        })
+    }
+}

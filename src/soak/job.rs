@@ -1,0 +1,205 @@
+//! Random jobs, each with an answer that is known before the chip gives one.
+
+use std::time::Duration;
+
+use auk_asic::program::{Activation, Gemm, Precision, Program};
+use auk_driver::{
+    Command, Device, DeviceMemory, DmaBuffer, Error, IoQueue, LoadedProgram, QueueOptions, Ticket,
+    WaitMode,
+};
+use fastrand::Rng;
+
+use super::ledger::Ledger;
+
+/// Bytes that a job moves at most.
+const MOST: usize = 64 << 10;
+/// Longest wait for a command. Far beyond what it takes on a busy machine, so that only a fault makes it time out.
+const PATIENCE: Duration = Duration::from_secs(2);
+const IMPATIENCE: Duration = Duration::from_millis(50);
+/// Longest wait for an abort.
+const ABORT: Duration = Duration::from_secs(2);
+
+/// The matrix product that jobs run.
+const GEMM: Gemm = Gemm {
+    precision: Precision::Int8 { requantise: false },
+    inner: 64,
+    columns: 32,
+    bias: false,
+    activation: Activation::None,
+};
+const MOST_ROWS: usize = 32;
+
+/// A job: what to do, and with what.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    kind: Kind,
+    data: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// To device memory and back.
+    Copy,
+    /// A pattern over device memory, and back.
+    Fill(u64),
+    /// A matrix product.
+    Product { rows: usize },
+    /// Commands that do nothing, as many.
+    Nops(usize),
+}
+
+impl Job {
+    pub(super) fn random(random: &mut Rng) -> Self {
+        let kind = match random.u8(0..4) {
+            0 => Kind::Copy,
+            1 => Kind::Fill(random.u64(..)),
+            2 => Kind::Product {
+                rows: random.usize(1..=MOST_ROWS),
+            },
+            _ => Kind::Nops(random.usize(1..=32)),
+        };
+        let length = match kind {
+            Kind::Product { rows } => rows * GEMM.inner as usize,
+            Kind::Nops(_) => 0,
+            _ => random.usize(1..=MOST),
+        };
+        let data = std::iter::repeat_with(|| random.u8(..))
+            .take(length)
+            .collect();
+        Self { kind, data }
+    }
+
+    /// What the chip is to answer, from the processor.
+    fn answer(&self) -> Vec<u8> {
+        match self.kind {
+            Kind::Copy => self.data.clone(),
+            Kind::Fill(pattern) => {
+                let bytes = pattern.to_le_bytes();
+                bytes.into_iter().cycle().take(self.data.len()).collect()
+            }
+            Kind::Product { rows } => product(&self.data, &weights(), rows),
+            Kind::Nops(_) => Vec::new(),
+        }
+    }
+}
+
+/// The weights of the product: the same for all.
+fn weights() -> Vec<u8> {
+    let mut random = Rng::with_seed(0xA1);
+    let length = GEMM.params().length as usize;
+    std::iter::repeat_with(|| random.u8(..))
+        .take(length)
+        .collect()
+}
+
+fn product(a: &[u8], b: &[u8], rows: usize) -> Vec<u8> {
+    let (inner, columns) = (GEMM.inner as usize, GEMM.columns as usize);
+    let mut output = Vec::with_capacity(rows * columns * 4);
+    for row in a.chunks_exact(inner).take(rows) {
+        for column in 0..columns {
+            let pairs = row.iter().zip(b.iter().skip(column).step_by(columns));
+            let sum: i32 = pairs
+                .map(|(a, b)| i32::from(*a as i8) * i32::from(*b as i8))
+                .sum();
+            output.extend_from_slice(&sum.to_le_bytes());
+        }
+    }
+    output
+}
+
+/// What a job's thread has of a chip: all that a reset takes away.
+pub(super) struct Bench {
+    queue: IoQueue,
+    input: DmaBuffer,
+    output: DmaBuffer,
+    local: DeviceMemory,
+    params: DeviceMemory,
+    program: LoadedProgram,
+    tickets: Vec<Ticket>,
+    strays: u64,
+}
+
+impl Bench {
+    /// Sets everything up; `random` has a say in how the queue waits.
+    pub(super) fn set_up(device: &Device, random: &mut Rng) -> Result<Self, Error> {
+        let mode = match random.u8(0..3) {
+            0 => WaitMode::Polled,
+            1 => WaitMode::Interrupt,
+            _ => WaitMode::Mixed {
+                spin: Duration::from_micros(50),
+            },
+        };
+        let mut queue = device.create_queue(&QueueOptions::default().wait_mode(mode))?;
+        let params = device.alloc(GEMM.params().length)?;
+        queue.upload(&params, 0, &weights(), PATIENCE)?;
+        Ok(Self {
+            input: device.buffer(MOST)?,
+            output: device.buffer(MOST)?,
+            local: device.alloc(MOST as u64)?,
+            program: device.load(&Program::Gemm(GEMM))?,
+            params,
+            queue,
+            tickets: Vec::new(),
+            strays: 0,
+        })
+    }
+
+    /// Does a job. `Some` says what is wrong with the answer.
+    pub(super) fn run(&mut self, job: &Job, ledger: &Ledger) -> Result<Option<String>, Error> {
+        let length = job.data.len() as u64;
+        self.input.write(0, &job.data)?;
+        let expected = job.answer();
+        // What was there before is no answer.
+        self.output.write(0, &vec![0xEE; expected.len()])?;
+        let back = |bytes: u64| Command::copy(&self.output, &self.local, bytes).fenced();
+        let commands: Vec<Command<'_>> = match job.kind {
+            Kind::Copy => vec![
+                Command::copy(&self.local, &self.input, length),
+                back(length),
+            ],
+            Kind::Fill(pattern) => vec![Command::fill(&self.local, pattern, length), back(length)],
+            Kind::Product { rows } => {
+                let rows = rows as u32;
+                vec![
+                    Command::gemm(&self.program, rows, &self.local, &self.input, &self.params),
+                    back(GEMM.output_bytes(rows)),
+                ]
+            }
+            Kind::Nops(count) => std::iter::repeat_with(Command::nop).take(count).collect(),
+        };
+        self.tickets.clear();
+        let submitted = self.queue.submit_batch(&commands, &mut self.tickets);
+        ledger.count(|counts| counts.submitted += self.tickets.len() as u64);
+        let mut outcome = submitted;
+        for ticket in self.tickets.drain(..) {
+            // Behind one that was lost, the others are there or lost as well.
+            let patience = if outcome.is_ok() {
+                PATIENCE
+            } else {
+                IMPATIENCE
+            };
+            let ended = match self.queue.wait(ticket, patience) {
+                Err(error @ Error::TimedOut { .. }) => {
+                    // Whether it ends by that or not, its queue ends it when it is dropped.
+                    let aborted = self.queue.abort(ticket, ABORT);
+                    tracing::debug!(?aborted, %error, "aborted what took too long");
+                    Err(error)
+                }
+                ended => ended.map(drop),
+            };
+            ledger.count(|counts| counts.ended += 1);
+            outcome = outcome.and(ended);
+        }
+        outcome?;
+        let mut found = vec![0; expected.len()];
+        self.output.read(0, &mut found)?;
+        let wrong = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
+        Ok((wrong > 0).then(|| format!("{wrong} of {} bytes of {:?}", expected.len(), job.kind)))
+    }
+
+    /// Completions of no command since this was asked last.
+    pub(super) fn new_strays(&mut self) -> u64 {
+        let all = self.queue.strays();
+        all - std::mem::replace(&mut self.strays, all)
+    }
+}

@@ -1,0 +1,132 @@
+//! A host in a process of its own, which is killed again and again while a job uses its chip.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use auk_sim::inject::{self, Injection, Verb};
+
+use super::director::{KILL, Outcome, Record, Scene};
+use super::ledger::{Ledger, Signal};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the host lives each time.
+const LIFE: Duration = Duration::from_secs(3);
+/// The address of its one chip.
+pub(super) const CHIP: &str = "0000:01:00.0";
+
+/// The host's process. Dropping it ends it.
+pub(super) struct HostProcess {
+    root: PathBuf,
+    child: Child,
+}
+
+impl HostProcess {
+    /// Starts the host below `root`, and waits until it is ready.
+    pub(super) fn start(root: &Path) -> anyhow::Result<Self> {
+        let mut host = Self {
+            root: root.to_owned(),
+            child: spawn(root)?,
+        };
+        host.await_ready()?;
+        Ok(host)
+    }
+
+    fn await_ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let probe = Injection::new(CHIP, Verb::Heal);
+        while let Err(error) = inject::send(&self.root, &probe, Duration::from_secs(1)) {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the simulated host of its own process ended with {status}");
+            }
+            if Instant::now() > deadline {
+                return Err(error).context("waiting for the simulated host of its own process");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Kills it and starts it anew, until the soak ends.
+    pub(super) fn play(&mut self, scene: &Scene<'_>, ledger: &Ledger) -> anyhow::Result<()> {
+        while !wait(scene, LIFE) {
+            ledger.take_signals();
+            let injected = Instant::now();
+            let kill = Injection::new(CHIP, KILL);
+            // It dies before it answers.
+            let _ = inject::send(&self.root, &kill, Duration::from_secs(5));
+            self.child.wait().context("waiting for the killed host")?;
+            let mut signals = Vec::new();
+            let seen = until(|| {
+                signals.extend(ledger.take_signals());
+                signals
+                    .iter()
+                    .any(|signal| matches!(signal, Signal::Error(_)))
+            });
+            let detection = injected.elapsed();
+            self.child = spawn(&self.root)?;
+            self.await_ready()?;
+            let back = Instant::now();
+            let before = ledger.counts().acknowledged;
+            let recovered = until(|| ledger.counts().acknowledged >= before + 2);
+            scene.note(|record| tell(record, seen, recovered, detection, back.elapsed()));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for HostProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn tell(record: &mut Record, seen: bool, recovered: bool, detection: Duration, recovery: Duration) {
+    let outcome: &mut Outcome = record.outcomes.entry(KILL.name()).or_default();
+    outcome.injected += 1;
+    outcome.detected += u64::from(seen);
+    outcome.recovered += u64::from(recovered);
+    outcome.detection = outcome.detection.max(detection);
+    outcome.recovery = outcome.recovery.max(recovery);
+    if !seen || !recovered {
+        let line = format!("a killed host: seen {seen}, recovered {recovered}");
+        record.unexplained.push(line);
+    }
+}
+
+fn spawn(root: &Path) -> anyhow::Result<Child> {
+    let program = std::env::current_exe().context("finding this program")?;
+    Command::new(&program)
+        .args(["sim", "host", "--chips", "1", "--nics", "0", "--root"])
+        .arg(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("starting {}", program.display()))
+}
+
+/// Waits; true when the soak ends.
+fn wait(scene: &Scene<'_>, time: Duration) -> bool {
+    let deadline = Instant::now() + time;
+    while Instant::now() < deadline {
+        if scene.stopping() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    scene.stopping()
+}
+
+fn until(mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if is_so() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    false
+}

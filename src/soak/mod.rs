@@ -1,0 +1,279 @@
+//! The soak: jobs with checked answers on several chips, and random faults in them, for as long as one likes.
+//!
+//! One chip is left alone, to show what the others' faults cost it. One more chip is in a host of its own process, which is
+//! killed again and again.
+
+mod cases;
+mod director;
+mod growth;
+mod job;
+mod killed;
+mod ledger;
+mod summary;
+mod worker;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use auk_driver::pci::Bdf;
+use auk_health::Agent;
+use auk_sim::host::Host;
+use clap::builder::PossibleValuesParser;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::failure::FOUND_WRONG;
+use crate::output::{self, Screen};
+use crate::scratch;
+use crate::signals::Stop;
+use director::{Director, Record, Scene};
+use growth::Footprint;
+use killed::HostProcess;
+use ledger::{Counts, Ledger};
+use summary::{Measured, Summary};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  auk soak
+  auk soak --seconds 3600 --chips 4
+  auk soak --seconds 60 --seed 7 --json
+  auk soak --fault completion-drop --fault ecc-ue
+
+Ends with 0 only if every claim held, with 1 if one did not, with 3 if it could not go on. The same seed gives the same
+jobs and the same faults in the same order.";
+
+/// SIGINT ended it: 128 and the signal's number, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// How long a job may still try when the soak is over.
+const GRACE: Duration = Duration::from_secs(60);
+/// When the first look at memory is taken: when everything has happened a few times, a fifth of the time or a minute.
+const WARM: Duration = Duration::from_secs(60);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// For how long
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+
+    /// What chance is made from; a random one is chosen and told if none is given
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+
+    /// How many chips, of which the first is left alone
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=16))]
+    chips: u8,
+
+    /// Only this fault; may be given more than once
+    #[arg(long = "fault", value_name = "NAME", value_parser = PossibleValuesParser::new(cases::names()))]
+    faults: Vec<String>,
+
+    /// Print the summary as JSON, and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the soak; the exit code says whether all that it claims was true.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let stop = Stop::hold()?;
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
+    if !args.json {
+        output::print(&format!("soak: seed {seed}\n"))?;
+    }
+    let summary = soak(args, seed, &stop)?;
+    if stop.is_raised() {
+        return Ok(INTERRUPTED.into());
+    }
+    if args.json {
+        output::print_json_line(&summary)?;
+    } else {
+        output::print(&summary.render(Screen::stdout()))?;
+    }
+    Ok(if summary.ok {
+        ExitCode::SUCCESS
+    } else {
+        FOUND_WRONG.into()
+    })
+}
+
+fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
+    let directory = tempfile::Builder::new()
+        .prefix("auk-soak-")
+        .tempdir_in(scratch::directory())
+        .context("making a directory for the simulated hosts")?;
+    let host = Host::builder(directory.path().join("host"))
+        .chips(usize::from(args.chips))
+        .start()
+        .context("starting the simulated host")?;
+    let mut mortal = HostProcess::start(&directory.path().join("mortal"))?;
+    let agent = Agent::builder(host.root())
+        .interval(Duration::from_millis(500))
+        .slow_interval(Duration::from_secs(1))
+        .start()
+        .context("starting the health agent")?;
+    let mut addresses = Vec::new();
+    for chip in host.chips() {
+        let bdf: Bdf = chip
+            .bdf
+            .to_string()
+            .parse()
+            .map_err(|error| anyhow!("{error}"))?;
+        addresses.push((host.root().to_owned(), bdf));
+    }
+    let bdf: Bdf = killed::CHIP.parse().map_err(|error| anyhow!("{error}"))?;
+    addresses.push((directory.path().join("mortal"), bdf));
+    let ledgers: Vec<Ledger> = addresses.iter().map(|_| Ledger::new()).collect();
+
+    let record = Mutex::new(Record::default());
+    let (no_faults, no_work) = (AtomicBool::new(false), AtomicBool::new(false));
+    let scene = Scene {
+        host: &host,
+        agent: &agent,
+        record: &record,
+        stop: &no_faults,
+        cases: cases::chosen(&args.faults),
+    };
+    let begun = Instant::now();
+    let mut footprints = None;
+    let alone = ledgers.first().context("a chip that is left alone")?;
+    thread::scope(|scope| -> anyhow::Result<()> {
+        // Whatever goes wrong below, the threads are to end.
+        let _over = Raise(&[&no_faults, &no_work]);
+        for (number, ((root, bdf), ledger)) in (0..).zip(addresses.iter().zip(&ledgers)) {
+            let (seed, no_work) = (mixed(seed, number), &no_work);
+            spawn(scope, "soak-job", move || {
+                worker::work((root, *bdf), seed, ledger, no_work, GRACE);
+            })?;
+        }
+        let mut directors = Vec::new();
+        for (number, (chip, ledger)) in (100..).zip(host.chips().iter().zip(&ledgers)).skip(1) {
+            let scene = &scene;
+            directors.push(spawn(scope, "soak-faults", move || {
+                let director = Director {
+                    scene,
+                    chip,
+                    ledger,
+                };
+                director.direct(mixed(seed, number));
+            })?);
+        }
+        let killer = {
+            let ledger = ledgers.last().context("a job on the host that is killed")?;
+            let (scene, mortal) = (&scene, &mut mortal);
+            thread::Builder::new()
+                .name("soak-kills".to_owned())
+                .spawn_scoped(scope, move || mortal.play(scene, ledger))?
+        };
+        let total = Duration::from_secs(args.seconds);
+        footprints = Some(wait(total, begun, interrupt, alone, args.json)?);
+        no_faults.store(true, Ordering::Relaxed);
+        for director in directors {
+            director
+                .join()
+                .map_err(|_| anyhow!("a thread of the soak panicked"))?;
+        }
+        killer
+            .join()
+            .map_err(|_| anyhow!("a thread of the soak panicked"))??;
+        Ok(())
+    })?;
+    let (first, last) = footprints.context("a look at memory")?;
+    for signal in alone
+        .take_signals()
+        .iter()
+        .filter(|signal| !signal.is_late())
+    {
+        let line = format!("the chip that was left alone: {signal:?}");
+        scene.note(|record| record.unexplained.push(line));
+    }
+    let strict_violations = host
+        .chips()
+        .iter()
+        .map(|chip| chip.chip.strict_violations().len())
+        .sum();
+    let measured = Measured {
+        seed,
+        elapsed: begun.elapsed(),
+        chips: addresses.len(),
+        counts: ledgers
+            .iter()
+            .map(Ledger::counts)
+            .fold(Counts::default(), Counts::and),
+        stalls: alone.stalls(),
+        footprints: (first, last),
+        strict_violations,
+        record: record
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner),
+    };
+    agent.stop().context("stopping the health agent")?;
+    Ok(Summary::of(measured))
+}
+
+/// Raises flags when it is dropped.
+struct Raise<'a>(&'a [&'a AtomicBool]);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        for flag in self.0 {
+            flag.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn spawn<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() + Send + 'scope,
+) -> anyhow::Result<thread::ScopedJoinHandle<'scope, ()>> {
+    let builder = thread::Builder::new().name(name.to_owned());
+    builder
+        .spawn_scoped(scope, work)
+        .with_context(|| format!("starting the thread {name}"))
+}
+
+/// Waits until the time is over, and gives what the process had when everything was warm, and has at the end.
+fn wait(
+    total: Duration,
+    begun: Instant,
+    interrupt: &Stop,
+    alone: &Ledger,
+    quiet: bool,
+) -> anyhow::Result<(Footprint, Footprint)> {
+    let bar = if quiet || !std::io::stderr().is_terminal() {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new(total.as_secs())
+    };
+    // The template is ours and has no way to fail; without it the bar looks as the library has it.
+    if let Ok(style) = ProgressStyle::with_template("  soak {wide_bar} {pos}/{len} s {msg}") {
+        bar.set_style(style);
+    }
+    let warm = (total / 5).min(WARM);
+    let mut first = None;
+    // Setting up is no stall.
+    while alone.counts().acknowledged == 0 && begun.elapsed() < total {
+        thread::sleep(Duration::from_millis(5));
+    }
+    alone.restart_clock();
+    while begun.elapsed() < total && !interrupt.is_raised() {
+        if first.is_none() && begun.elapsed() >= warm {
+            first = Some(Footprint::now()?);
+        }
+        bar.set_position(begun.elapsed().as_secs());
+        thread::sleep(Duration::from_millis(50));
+    }
+    bar.finish_and_clear();
+    let last = Footprint::now()?;
+    Ok((first.unwrap_or(last), last))
+}
+
+/// A seed of its own for each thread.
+const fn mixed(seed: u64, number: u64) -> u64 {
+    seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}

@@ -1,0 +1,184 @@
+//! The job of one chip: results one after the other, whatever becomes of the chip.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use auk_asic::firmware::FirmwareVersion;
+use auk_asic::ident::Model;
+use auk_driver::pci::{Bdf, Host};
+use auk_driver::{Device, Error, OpenOptions, ResetKind};
+use auk_sim::firmware::build_image;
+use fastrand::Rng;
+
+use super::job::{Bench, Job};
+use super::ledger::{Ledger, Signal, Wish};
+
+/// A rest before a chip that cannot be had is tried again.
+const REST: Duration = Duration::from_millis(20);
+
+/// Runs jobs on a chip until it is told to stop, and then until the one at hand has its right answer, or `patience` is over.
+pub(super) fn work(
+    (root, bdf): (&Path, Bdf),
+    seed: u64,
+    ledger: &Ledger,
+    stop: &AtomicBool,
+    patience: Duration,
+) {
+    let mut worker = Worker {
+        root,
+        bdf,
+        random: Rng::with_seed(seed),
+        ledger,
+        device: None,
+        bench: None,
+        step: Step::Queue,
+    };
+    let mut jobs = Rng::with_seed(seed.wrapping_add(1));
+    while !stop.load(Ordering::Relaxed) {
+        let job = Job::random(&mut jobs);
+        ledger.count(|counts| counts.begun += 1);
+        let begun = Instant::now();
+        loop {
+            if worker.attempt(&job) {
+                ledger.acknowledge(begun.elapsed());
+                break;
+            }
+            if stop.load(Ordering::Relaxed) && begun.elapsed() > patience {
+                return;
+            }
+        }
+        worker.grant();
+    }
+}
+
+struct Worker<'a> {
+    root: &'a Path,
+    bdf: Bdf,
+    random: Rng,
+    ledger: &'a Ledger,
+    device: Option<Device>,
+    bench: Option<Bench>,
+    /// What is tried when the next error comes.
+    step: Step,
+}
+
+/// The ladder, from the smallest step.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Queue,
+    Restart,
+    Flr,
+    Open,
+}
+
+/// How long the chip may take for what firmware does.
+const FIRMWARE: Duration = Duration::from_secs(5);
+
+/// Restarts the firmware, from a new image where the chip has refused the one that it had.
+fn restart(device: &Device) -> anyhow::Result<()> {
+    match device.restart_firmware() {
+        Err(Error::NotReady { .. }) => {}
+        done => return Ok(done?),
+    }
+    let version = FirmwareVersion::of(1, 0, 1);
+    let image = build_image(Model::Silicon, version, 1, b"soak")?;
+    device.install_firmware(&image, 0, true, FIRMWARE)?;
+    Ok(device.restart_firmware()?)
+}
+
+impl Worker<'_> {
+    /// Tries a job once. False when there is no right answer.
+    fn attempt(&mut self, job: &Job) -> bool {
+        let ledger = self.ledger;
+        let outcome = self.bench().and_then(|bench| {
+            let wrong = bench.run(job, ledger)?;
+            Ok((wrong, bench.new_strays()))
+        });
+        match outcome {
+            Ok((wrong, strays)) => {
+                self.step = Step::Queue;
+                if strays > 0 {
+                    self.ledger.signal(Signal::Strays(strays));
+                }
+                if let Some(wrong) = wrong {
+                    self.ledger.signal(Signal::Wrong(wrong));
+                    // What is on the chip may be wrong as well: weights came there by a copy.
+                    self.bench = None;
+                    return false;
+                }
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, chip = %self.bdf, step = ?self.step, "a job failed");
+                self.ledger.signal(Signal::Error(error.to_string()));
+                self.climb(&error);
+                false
+            }
+        }
+    }
+
+    fn bench(&mut self) -> Result<&mut Bench, Error> {
+        let device = match &mut self.device {
+            Some(device) => device,
+            none => {
+                let options = OpenOptions::default().restart_faulted(true);
+                none.insert(Device::open(&Host::at(self.root), self.bdf, &options)?)
+            }
+        };
+        match &mut self.bench {
+            Some(bench) => Ok(bench),
+            none => Ok(none.insert(Bench::set_up(device, &mut self.random)?)),
+        }
+    }
+
+    /// The next step of the ladder; each takes what the steps before it have left.
+    fn climb(&mut self, error: &Error) {
+        self.ledger.count(|counts| counts.recoveries += 1);
+        if let Some(bench) = &mut self.bench {
+            let strays = bench.new_strays();
+            if strays > 0 {
+                self.ledger.signal(Signal::Strays(strays));
+            }
+        }
+        self.bench = None;
+        let lost = matches!(
+            error,
+            Error::Disconnected { .. } | Error::MappingLost { .. }
+        );
+        let step = if lost { Step::Open } else { self.step };
+        let (tried, next) = match (step, &self.device) {
+            (Step::Queue, Some(_)) => (Ok(()), Step::Restart),
+            (Step::Restart, Some(device)) => (restart(device), Step::Flr),
+            (Step::Flr, Some(device)) => {
+                let reset = device.reset(ResetKind::Flr);
+                (reset.map_err(anyhow::Error::from), Step::Open)
+            }
+            (Step::Open, _) | (_, None) => {
+                self.device = None;
+                std::thread::sleep(REST);
+                (Ok(()), Step::Queue)
+            }
+        };
+        if let Err(error) = tried {
+            self.ledger.signal(Signal::Error(error.to_string()));
+        }
+        self.step = next;
+    }
+
+    /// Does what a fault needs.
+    fn grant(&mut self) {
+        let (Some(device), Some(wish)) = (&self.device, self.ledger.take_wish()) else {
+            return;
+        };
+        self.bench = None;
+        let done = match wish {
+            Wish::Restart => device.restart_firmware(),
+            Wish::Reset => device.reset(ResetKind::Flr),
+        };
+        if let Err(error) = done {
+            self.ledger.signal(Signal::Error(error.to_string()));
+            self.step = Step::Restart;
+        }
+    }
+}
