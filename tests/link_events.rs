@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use auk_health::store::Event;
 use auk_health::verdict::{Admit, HealthState};
 use netns_support::{Elsewhere, Machine, NIC, Notifications, changes, is_possible, run};
 use nix::sys::signal::Signal;
@@ -57,6 +58,24 @@ fn flap(down: Duration) {
     run("ip link set far0 up");
 }
 
+/// A machine whose NIC an agent watches and finds healthy; `None` where this test cannot have one.
+fn watched(what: &str) -> Option<Machine> {
+    if !is_possible(what) {
+        return None;
+    }
+    let mut machine = Machine::new();
+    machine.start_agent();
+    machine.nic("a healthy NIC", |nic| nic.state == HealthState::Healthy);
+    Some(machine)
+}
+
+/// Whether one of these events says something.
+fn says(events: &[Event], what: &str) -> bool {
+    events
+        .iter()
+        .any(|event| event.record.summary.contains(what))
+}
+
 /// The carrier's changes as the kernel counts them, since so many ups and downs.
 fn counted(machine: &Machine, (ups, downs): (u64, u64)) -> (u64, u64) {
     (
@@ -71,12 +90,9 @@ fn before(machine: &Machine) -> (u64, u64) {
 
 #[test]
 fn each_flap_is_counted_and_told_soon_after_the_kernel_has() {
-    if !is_possible("flaps of a veth pair") {
+    let Some(machine) = watched("flaps of a veth pair") else {
         return;
-    }
-    let mut machine = Machine::new();
-    machine.start_agent();
-    machine.nic("a healthy NIC", |nic| nic.state == HealthState::Healthy);
+    };
     let start = before(&machine);
     let flaps = if long() { 1000 } else { 50 };
     let most = if long() { 3000 } else { 400 };
@@ -173,12 +189,9 @@ fn each_flap_is_counted_and_told_soon_after_the_kernel_has() {
 
 #[test]
 fn more_messages_than_the_agent_can_take_are_told_as_lost_and_no_flap_is() {
-    if !is_possible("a storm of messages") {
+    let Some(machine) = watched("a storm of messages") else {
         return;
-    }
-    let mut machine = Machine::new();
-    machine.start_agent();
-    machine.nic("a healthy NIC", |nic| nic.state == HealthState::Healthy);
+    };
     let start = before(&machine);
     machine.signal_agent(Signal::SIGSTOP);
     // A message takes about 2 KiB of the socket's buffer of 208 KiB.
@@ -201,12 +214,9 @@ fn more_messages_than_the_agent_can_take_are_told_as_lost_and_no_flap_is() {
 
 #[test]
 fn a_port_that_somebody_sets_down_and_up_again_at_once_has_not_flapped() {
-    if !is_possible("an interface set down by hand") {
+    let Some(machine) = watched("an interface set down by hand") else {
         return;
-    }
-    let mut machine = Machine::new();
-    machine.start_agent();
-    machine.nic("a healthy NIC", |nic| nic.state == HealthState::Healthy);
+    };
     let start = before(&machine);
     for _ in 0..12 {
         run("ip link set port0 down");
@@ -222,19 +232,15 @@ fn a_port_that_somebody_sets_down_and_up_again_at_once_has_not_flapped() {
         HealthState::Healthy
     );
     machine.told("who set it down", |events| {
-        let said = |event: &auk_health::store::Event| event.record.summary.contains("was set down");
-        changes(events) == (ups, downs) && events.iter().any(said)
+        changes(events) == (ups, downs) && says(events, "was set down")
     });
 }
 
 #[test]
 fn an_interface_that_is_moved_away_is_not_gone_and_is_watched_again_after_its_return() {
-    if !is_possible("an interface in another namespace") {
+    let Some(machine) = watched("an interface in another namespace") else {
         return;
-    }
-    let mut machine = Machine::new();
-    machine.start_agent();
-    machine.nic("a healthy NIC", |nic| nic.state == HealthState::Healthy);
+    };
     let elsewhere = Elsewhere::new();
     machine.hide("port0");
     run(&format!("ip link set port0 netns {}", elsewhere.pid()));
@@ -243,10 +249,7 @@ fn an_interface_that_is_moved_away_is_not_gone_and_is_watched_again_after_its_re
         !carrier.counts && carrier.reason.contains("namespace")
     });
     assert_eq!(nic.state, HealthState::Healthy, "{}", nic.reason);
-    machine.told("that it left", |events| {
-        let said = |event: &auk_health::store::Event| event.record.summary.contains("is gone");
-        events.iter().any(said)
-    });
+    machine.told("that it left", |events| says(events, "is gone"));
     // The namespace is this thread's, and not the process's.
     let (there, here) = (elsewhere.pid(), nix::unistd::gettid());
     run(&format!(
@@ -262,21 +265,14 @@ fn an_interface_that_is_moved_away_is_not_gone_and_is_watched_again_after_its_re
         nic.verdict("carrier_flaps").unwrap().state,
         HealthState::Healthy
     );
-    machine.told("that it is back", |events| {
-        let said =
-            |event: &auk_health::store::Event| event.record.summary.contains("is here again");
-        events.iter().any(said)
-    });
+    machine.told("that it is back", |events| says(events, "is here again"));
 }
 
 #[test]
 fn an_interface_that_is_renamed_stays_the_same_nic_with_its_counts() {
-    if !is_possible("an interface that is renamed") {
+    let Some(machine) = watched("an interface that is renamed") else {
         return;
-    }
-    let mut machine = Machine::new();
-    machine.start_agent();
-    machine.nic("a healthy NIC", |nic| nic.state == HealthState::Healthy);
+    };
     for _ in 0..2 {
         flap(Duration::from_millis(100));
     }
@@ -292,11 +288,7 @@ fn an_interface_that_is_renamed_stays_the_same_nic_with_its_counts() {
     });
     assert_eq!(nic.state, HealthState::Healthy, "{}", nic.reason);
     assert_eq!(nic.bdf, NIC);
-    let told = machine.told("the new name", |events| {
-        let said =
-            |event: &auk_health::store::Event| event.record.summary.contains("is called ens1");
-        events.iter().any(said)
-    });
+    let told = machine.told("the new name", |events| says(events, "is called ens1"));
     assert!(
         told.iter()
             .all(|event| event.record.component.as_deref() == Some(NIC))
@@ -305,12 +297,9 @@ fn an_interface_that_is_renamed_stays_the_same_nic_with_its_counts() {
 
 #[test]
 fn an_interface_that_is_deleted_and_made_anew_is_not_ill_and_its_counts_begin_anew() {
-    if !is_possible("an interface that is made anew") {
+    let Some(machine) = watched("an interface that is made anew") else {
         return;
-    }
-    let mut machine = Machine::new();
-    machine.start_agent();
-    machine.nic("a healthy NIC", |nic| nic.state == HealthState::Healthy);
+    };
     for _ in 0..2 {
         flap(Duration::from_millis(100));
     }

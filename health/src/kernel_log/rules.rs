@@ -3,8 +3,11 @@
 //! A rule's texts are those of the kernel's sources, from 5.14 on; each has lines that were printed by kernels in the
 //! field, and one that must not be taken for it. A rule never judges: what follows is for the checks of its topic.
 
-mod device;
 mod host;
+mod iommu;
+mod nic;
+mod pcie;
+mod reset;
 
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +100,8 @@ pub enum Blamed {
 
 /// Every rule. Of several that match the first is meant.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    device::RULES.iter().chain(host::RULES)
+    let of_functions = [pcie::RULES, iommu::RULES, reset::RULES, nic::RULES];
+    of_functions.into_iter().flatten().chain(host::RULES)
 }
 
 /// The rule of a name.

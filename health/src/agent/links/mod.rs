@@ -2,6 +2,7 @@
 //! as the kernel counts it, and has a look come early.
 
 mod book;
+mod interface;
 mod socket;
 
 use std::sync::Arc;
