@@ -13,7 +13,7 @@ const LAST: u16 = 0xFC;
 const EXTENDED: u16 = 0x100;
 
 pub(super) fn examine(of: &Accelerator<'_>) -> Finding {
-    let config = match ConfigSpace::open(&of.directory) {
+    let config = match ConfigSpace::open(of.function.path()) {
         Ok(config) => config,
         Err(error) => return Finding::unread(CHECK, &error, EXPECTED),
     };

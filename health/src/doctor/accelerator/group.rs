@@ -4,14 +4,18 @@ use std::fs;
 use std::path::Path;
 
 use super::super::{Finding, Level};
-use super::{Accelerator, is_vfio, linked};
-use crate::probe::text;
+use super::{Accelerator, driver_of, is_vfio};
+use crate::probe::{attributes, text};
 
 const CHECK: &str = "iommu-group";
 const EXPECTED: &str = "a group whose members are all VFIO's, without a driver, or bridges";
 
 pub(super) fn examine(of: &Accelerator<'_>) -> Finding {
-    let Some(number) = linked(&of.directory.join("iommu_group")) else {
+    let number = match attributes::iommu_group(&of.function) {
+        Ok(number) => number,
+        Err(error) => return Finding::unread(CHECK, &error, EXPECTED),
+    };
+    let Some(number) = number else {
         return match of.ground.names("sys/class/iommu").is_empty() {
             true => Finding::new(CHECK, Level::Fail, "in none", EXPECTED)
                 .mend("turn the IOMMU on, as above"),
@@ -19,7 +23,7 @@ pub(super) fn examine(of: &Accelerator<'_>) -> Finding {
                 .mend("bind it: some IOMMUs' drivers make groups only when a driver asks"),
         };
     };
-    let group = of.directory.join("iommu_group");
+    let group = of.function.path().join("iommu_group");
     // The name that VFIO gives to groups it makes up, `vfio_noiommu_group_alloc` in drivers/vfio/group.c.
     if text::read(&group.join("name")).is_ok_and(|name| name == "vfio-noiommu") {
         let found =
@@ -77,7 +81,8 @@ struct Member {
 impl Member {
     fn look(device: &Path) -> Self {
         Self {
-            driver: linked(&device.join("driver")),
+            // One that has just left has none.
+            driver: driver_of(device).unwrap_or_default(),
             // A PCI-to-PCI bridge, PCI Code and ID Assignment Specification 1.16, section 1.7.
             is_bridge: text::read(&device.join("class"))
                 .is_ok_and(|class| class.starts_with("0x0604")),

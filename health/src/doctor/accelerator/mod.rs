@@ -3,13 +3,14 @@
 mod config;
 mod group;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::ground::Ground;
 use super::{Finding, Level, memory, vfio};
-use crate::facts::Kind;
+use crate::facts::{Kind, PowerState};
+use crate::probe::directory::Directory;
 use crate::probe::discover::{self, upstream};
-use crate::probe::text;
+use crate::probe::{ProbeError, attributes, text};
 
 /// BARs that an A1 has, `docs/hardware.md`.
 const BARS: [usize; 3] = [0, 2, 4];
@@ -20,7 +21,8 @@ const UNSET: u64 = 0x2000_0000;
 struct Accelerator<'a> {
     ground: &'a Ground,
     bdf: &'a str,
-    directory: PathBuf,
+    /// As the agent reads it.
+    function: Directory,
 }
 
 /// Examines all of them.
@@ -44,12 +46,21 @@ pub(super) fn examine(ground: &Ground) -> Vec<Finding> {
     }
     let mut findings = vec![Finding::new(CHECK, Level::Ok, bdfs.join(" "), EXPECTED)];
     for bdf in bdfs {
-        let accelerator = Accelerator {
-            ground,
-            bdf,
-            directory: ground.path("sys/bus/pci/devices").join(bdf),
+        let directory = ground.path("sys/bus/pci/devices").join(bdf);
+        let of_it = match Directory::open(&directory) {
+            Ok(function) => Accelerator {
+                ground,
+                bdf,
+                function,
+            }
+            .examine(),
+            Err(error) => vec![Finding::unread(
+                CHECK,
+                &error,
+                "a function that stays listed",
+            )],
         };
-        findings.extend(accelerator.examine().into_iter().map(|f| f.of(bdf)));
+        findings.extend(of_it.into_iter().map(|f| f.of(bdf)));
     }
     findings
 }
@@ -70,14 +81,17 @@ impl Accelerator<'_> {
 
     fn driver(&self) -> Finding {
         const EXPECTED: &str = "vfio-pci, or a variant of it";
-        let driver = linked(&self.directory.join("driver"));
-        let finding = |level| {
-            let found = driver.clone().unwrap_or_else(|| "none".to_owned());
-            Finding::new("driver", level, found, EXPECTED)
-        };
-        match driver.as_deref() {
-            Some(driver) if is_vfio(driver) => finding(Level::Ok),
-            _ => finding(Level::Fail).mend(format!("auk bind {}", self.bdf)),
+        const CHECK: &str = "driver";
+        match attributes::driver(&self.function) {
+            Err(error) => Finding::unread(CHECK, &error, EXPECTED),
+            Ok(Some(driver)) if is_vfio(&driver) => {
+                Finding::new(CHECK, Level::Ok, driver, EXPECTED)
+            }
+            Ok(driver) => {
+                let found = driver.unwrap_or_else(|| "none".to_owned());
+                Finding::new(CHECK, Level::Fail, found, EXPECTED)
+                    .mend(format!("auk bind {}", self.bdf))
+            }
         }
     }
 
@@ -117,7 +131,7 @@ impl Accelerator<'_> {
             .iter()
             .map(|name| format!("dev/vfio/devices/{name}"))
             .collect();
-        if let Some(group) = linked(&self.directory.join("iommu_group")) {
+        if let Ok(Some(group)) = attributes::iommu_group(&self.function) {
             nodes.push(format!("dev/vfio/{group}"));
             nodes.push(format!("dev/vfio/noiommu-{group}"));
         }
@@ -127,13 +141,16 @@ impl Accelerator<'_> {
     fn port(&self) -> Finding {
         const CHECK: &str = "port-above";
         const EXPECTED: &str = "a port whose driver takes its errors and its hot-plug events";
-        let Some(port) = upstream(&self.directory) else {
+        let Some(port) = upstream(self.function.path()) else {
             return Finding::new(CHECK, Level::Ok, "none: it is on a root bus", EXPECTED);
         };
         let name = port.file_name().unwrap_or_default().to_string_lossy();
-        match linked(&port.join("driver")) {
-            Some(driver) => Finding::new(CHECK, Level::Ok, format!("{name} ({driver})"), EXPECTED),
-            None => Finding::new(
+        match driver_of(&port) {
+            Err(error) => Finding::unread(CHECK, &error, EXPECTED),
+            Ok(Some(driver)) => {
+                Finding::new(CHECK, Level::Ok, format!("{name} ({driver})"), EXPECTED)
+            }
+            Ok(None) => Finding::new(
                 CHECK,
                 Level::Warn,
                 format!("{name}, without a driver"),
@@ -146,7 +163,7 @@ impl Accelerator<'_> {
     fn bars(&self) -> Finding {
         const CHECK: &str = "bars";
         const EXPECTED: &str = "BAR 0, 2 and 4, each with a size and an address";
-        let text = match text::read(&self.directory.join("resource")) {
+        let text = match text::read(&self.function.path().join("resource")) {
             Ok(text) => text,
             Err(error) => return Finding::unread(CHECK, &error, EXPECTED),
         };
@@ -174,12 +191,12 @@ impl Accelerator<'_> {
     fn numa(&self) -> Finding {
         const CHECK: &str = "numa-node";
         const EXPECTED: &str = "its node, with huge pages on it";
-        let node: i32 = match text::number(&self.directory.join("numa_node"), "a node or -1") {
+        let node = match attributes::numa_node(&self.function) {
             Ok(node) => node,
             Err(error) => return Finding::unread(CHECK, &error, EXPECTED),
         };
         let nodes = memory::nodes(self.ground);
-        let Ok(node) = u32::try_from(node) else {
+        let Some(node) = node else {
             return match nodes.len() {
                 0 | 1 => Finding::new(CHECK, Level::Ok, "not told; there is one node at most", EXPECTED),
                 count => Finding::new(CHECK, Level::Warn, format!("not told, of {count} nodes"), EXPECTED)
@@ -203,23 +220,36 @@ impl Accelerator<'_> {
     fn power(&self) -> Finding {
         const CHECK: &str = "power-state";
         const EXPECTED: &str = "D0, or D3hot while nobody has it open";
-        let state = match text::read(&self.directory.join("power_state")) {
-            Ok(state) => state,
+        // To the agent each sleep is one.
+        let read = attributes::power_state(&self.function)
+            .and_then(|state| Ok((state, self.function.text("power_state")?)));
+        let (state, name) = match read {
+            Ok(read) => read,
             Err(error) => return Finding::unread(CHECK, &error, EXPECTED),
         };
-        let control = text::read(&self.directory.join("power/control")).unwrap_or_default();
+        let control = self.function.text("power/control").unwrap_or_default();
         let found = match control.is_empty() {
-            true => state.clone(),
-            false => format!("{state}, runtime power management {control}"),
+            true => name.clone(),
+            false => format!("{name}, runtime power management {control}"),
         };
-        match state.as_str() {
-            "D0" | "D1" | "D2" | "D3hot" => Finding::new(CHECK, Level::Ok, found, EXPECTED),
-            _ => Finding::new(CHECK, Level::Warn, found, EXPECTED).mend(format!(
+        match (state, name.as_str()) {
+            (_, "D3cold") => Finding::new(CHECK, Level::Warn, found, EXPECTED).mend(format!(
                 "in D3cold its vital signs cannot be read: echo 0 > /sys/bus/pci/devices/{}/d3cold_allowed",
                 self.bdf
             )),
+            (PowerState::Unknown, _) => Finding::new(CHECK, Level::Warn, found, EXPECTED)
+                .mend("the kernel does not know it: look at the function's link, and at what the kernel log says of it"),
+            (PowerState::D0 | PowerState::Asleep, _) => {
+                Finding::new(CHECK, Level::Ok, found, EXPECTED)
+            }
         }
     }
+}
+
+/// The driver of another function, or none where it has left.
+fn driver_of(function: &Path) -> Result<Option<String>, ProbeError> {
+    let function = text::optional(Directory::open(function))?;
+    function.map_or(Ok(None), |function| attributes::driver(&function))
 }
 
 /// The size of a BAR by its line of `resource`; `None` for one without size or address.
@@ -236,12 +266,6 @@ fn bar_size(line: &str) -> Option<u64> {
 /// Drivers of VFIO: `vfio-pci`, and the variants for one device, as `mlx5-vfio-pci`.
 fn is_vfio(driver: &str) -> bool {
     driver == "vfio-pci" || driver.ends_with("-vfio-pci") || driver.ends_with("_vfio_pci")
-}
-
-/// The name that a link leads to.
-fn linked(path: &Path) -> Option<String> {
-    let target = std::fs::read_link(path).ok()?;
-    Some(target.file_name()?.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -334,7 +358,13 @@ mod tests {
         tree.write_device("power_state", "D3hot");
         assert_eq!(finding(&tree, "power-state").level, Level::Ok);
         tree.write_device("power_state", "D3cold");
-        assert_eq!(finding(&tree, "power-state").level, Level::Warn);
+        let asleep = finding(&tree, "power-state");
+        assert_eq!(asleep.level, Level::Warn);
+        assert!(asleep.mend.unwrap().contains("d3cold_allowed"));
+        tree.write_device("power_state", "unknown");
+        let unknown = finding(&tree, "power-state");
+        assert_eq!(unknown.level, Level::Warn);
+        assert!(!unknown.mend.unwrap().contains("d3cold_allowed"));
     }
 
     #[test]
