@@ -35,12 +35,12 @@ fn a_healthy_host_ends_in_0() {
     let (agent, line) = agent(&host.root, &[]);
     assert!(line.contains("agent.sock"), "{line}");
     let status = healthy(&host);
-    assert_eq!(status["components"].as_array().unwrap().len(), 3);
+    assert_eq!(status["components"].as_array().unwrap().len(), 4);
     assert_eq!(status["agent"]["pid"], agent.pid());
     let text = host.auk(&["status"]).expect_code(0).stdout;
-    assert_eq!(text.lines().count(), 6, "{text}");
+    assert_eq!(text.lines().count(), 7, "{text}");
     assert!(
-        text.starts_with("all 3 healthy; new jobs may start on all\n"),
+        text.starts_with("all 4 healthy; new jobs may start on all\n"),
         "{text}"
     );
     let all = host.auk(&["status", "--all"]).expect_code(0).stdout;
@@ -134,7 +134,7 @@ fn the_worst_component_comes_first_and_the_first_line_says_how_many_are_how() {
         (outcome.code == Some(1)).then_some(outcome.stdout)
     });
     let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines[0], "1 unhealthy, 1 healthy; no new jobs on 1 of 2");
+    assert_eq!(lines[0], "1 unhealthy, 2 healthy; no new jobs on 1 of 3");
     assert!(lines[3].starts_with("0000:02:00.0  unhealthy"), "{text}");
     assert!(lines[4].starts_with("0000:01:00.0  healthy"), "{text}");
     assert!(!text.contains('\u{1b}'), "no colour where no terminal is");
@@ -178,7 +178,7 @@ fn check_answers_as_nagios_wants_it() {
     let (_agent, _) = agent(&host.root, &[]);
     healthy(&host);
     let outcome = host.auk(&["check"]).expect_code(0);
-    assert_eq!(outcome.stdout, "AUK OK - 2 of 2 healthy\n");
+    assert_eq!(outcome.stdout, "AUK OK - 3 of 3 healthy\n");
     host.auk(&["check", "ecc_ue", "01:00.0"]).expect_code(0);
     host.auk(&["check", "no_such_thing"]).expect_code(3);
     host.auk(&["sim", "inject", "ecc-ue", "0000:02:00.0"])

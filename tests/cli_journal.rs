@@ -135,7 +135,9 @@ fn a_change_of_state_is_an_entry_with_its_facts_as_fields() {
     let named =
         |entry: &Entry, name: &str, value: &str| entry.get(name).is_some_and(|v| v == value);
     let healthy = journal.until("healthy chip", |entry| {
-        named(entry, "AUK_TO", "healthy") && !entry.contains_key("AUK_CHECK")
+        named(entry, "AUK_TO", "healthy")
+            && named(entry, "AUK_COMPONENT", "0000:01:00.0")
+            && !entry.contains_key("AUK_CHECK")
     });
     assert_eq!(healthy["PRIORITY"], "6");
     host.auk(&["sim", "inject", "ecc-ue", "0000:01:00.0"])

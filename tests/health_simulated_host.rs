@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use auk_driver::{Command, Device, OpenOptions, QueueOptions};
 use auk_health::client::{fetch_metrics, fetch_status};
+use auk_health::facts::Kind;
 use auk_health::status::Status;
 use auk_health::verdict::{Action, Admit, HealthState, Transition};
 use auk_health::{Agent, AgentHandle};
@@ -33,7 +34,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// Two chips and a NIC, all seen to be healthy, looked at more often than by default.
+    /// Two chips, a NIC and the host, all seen to be healthy, looked at more often than by default.
     fn start() -> Self {
         Self::with_interval(Duration::from_millis(250))
     }
@@ -67,7 +68,7 @@ impl Watched {
             _directory: directory,
         };
         watched.wait("all is healthy", |status| {
-            status.components.len() == 3
+            status.components.len() == 4
                 && status
                     .components
                     .iter()
@@ -374,13 +375,13 @@ fn a_host_that_stops_takes_its_devices_and_not_its_agent() {
     host.stop();
     let status = agent
         .wait_until(SOON, |status| {
-            status
-                .components
-                .iter()
-                .all(|component| component.state == HealthState::Unhealthy)
+            let mut devices = status.components.iter();
+            devices.all(|component| {
+                component.kind == Kind::Host || component.state == HealthState::Unhealthy
+            })
         })
         .unwrap();
-    assert_eq!(status.components.len(), 3);
+    assert_eq!(status.components.len(), 4);
     agent.stop().unwrap();
 }
 
@@ -393,7 +394,7 @@ fn status_and_metrics_come_over_the_socket() {
         .iter()
         .map(|component| component.kind.name())
         .collect();
-    assert_eq!(kinds, ["accelerator", "accelerator", "nic"]);
+    assert_eq!(kinds, ["accelerator", "accelerator", "nic", "host"]);
     let metrics = fetch_metrics(watched.host.root(), SOON).unwrap();
     assert!(metrics.contains(
         "auk_component_state{component=\"0000:41:00.0\",kind=\"nic\",state=\"healthy\"} 1\n"

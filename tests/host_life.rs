@@ -14,7 +14,7 @@ use auk_asic::config::dvsec;
 use auk_asic::vitals::{BODY, VitalSigns};
 use auk_sim::host::{Host, HostError, MAX_DEVICES};
 use auk_sim::inject::{Injection, Verb};
-use host_support::{DEADLINE, read, scratch, small_host, wait_for};
+use host_support::{DEADLINE, read, scratch, simulator_threads, small_host, wait_for};
 use zerocopy::FromBytes;
 
 fn entries(root: &Path) -> Vec<PathBuf> {
@@ -22,16 +22,6 @@ fn entries(root: &Path) -> Vec<PathBuf> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect()
-}
-
-/// Names of the threads of this process that the simulator made.
-fn simulator_threads() -> usize {
-    fs::read_dir("/proc/self/task")
-        .unwrap()
-        .flatten()
-        .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
-        .filter(|name| name.starts_with("auk-sim"))
-        .count()
 }
 
 /// Memory and sockets of the simulator among this process's descriptors.

@@ -96,3 +96,13 @@ pub fn shape(name: &str, text: &str) -> Vec<Vec<&'static str>> {
     }
     shapes
 }
+
+/// How many threads of this process the simulator made.
+pub fn simulator_threads() -> usize {
+    std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+        .filter(|name| name.starts_with("auk-sim"))
+        .count()
+}

@@ -43,7 +43,11 @@ fn rate(function: &Directory, speed: &str, width: &str) -> Result<Option<LinkRat
     })?;
     let contents = function.text(width)?;
     let width = parse_width(&contents).ok_or_else(|| {
-        function.malformed(width, &contents, "a number of lanes up to 32, or 0 or 255")
+        function.malformed(
+            width,
+            &contents,
+            "a number of lanes up to 32, or 0, 63 or 255",
+        )
     })?;
     Ok(speed.zip(width).map(|(megatransfers, width)| LinkRate {
         megatransfers,
@@ -73,11 +77,12 @@ pub fn parse_speed(contents: &str) -> Option<Option<u32>> {
     Some((value > 0).then_some(value))
 }
 
-/// Lanes; the inner `None` is 0 or 255, which is a link that is down or not there.
+/// Lanes; the inner `None` is 0 or 255, which is a link that is down or not there, or 63, which is what a function that does
+/// not answer reads as.
 #[must_use]
 pub fn parse_width(contents: &str) -> Option<Option<u32>> {
     match contents.parse().ok()? {
-        0 | 255 => Some(None),
+        0 | 63 | 255 => Some(None),
         lanes @ 1..=32 => Some(Some(lanes)),
         _ => None,
     }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use auk_asic::config::header;
 
 use super::config_image::Bar;
-use super::config_view::ConfigView;
+use super::config_view::{ConfigView, Link, LinkState};
 use super::files::{READ_ONLY, READ_WRITE, WRITE_ONLY, WRITE_ONLY_GROUP};
 use super::function::Placement;
 
@@ -85,8 +85,12 @@ pub(crate) fn fixed(config: ConfigView<'_>, placement: &Placement, bars: &[Bar])
     list
 }
 
-/// The attributes that follow the configuration space.
+/// The attributes that follow the configuration space. Of a function that does not answer the kernel remembers the rest,
+/// and reads its link.
 pub(crate) fn live(config: ConfigView<'_>) -> Vec<Attribute> {
+    if config.is_gone() {
+        return link(LinkState::ONES).into();
+    }
     let (power, runtime) = match config.power_state() {
         0 => ("D0", "active"),
         1 => ("D1", "suspended"),
@@ -102,16 +106,21 @@ pub(crate) fn live(config: ConfigView<'_>) -> Vec<Attribute> {
             format!("{}\n", u8::from(config.memory_enabled())),
         ),
     ];
-    if let Some(link) = config.link() {
-        let now = link.now;
-        list.push((
+    if let Some(Link { now, .. }) = config.link() {
+        list.extend(link(now));
+    }
+    list
+}
+
+fn link(now: LinkState) -> [Attribute; 2] {
+    [
+        (
             "current_link_speed",
             READ_ONLY,
             format!("{}\n", now.speed_text()),
-        ));
-        list.push(("current_link_width", READ_ONLY, format!("{}\n", now.width)));
-    }
-    list
+        ),
+        ("current_link_width", READ_ONLY, format!("{}\n", now.width)),
+    ]
 }
 
 fn modalias(config: ConfigView<'_>) -> String {

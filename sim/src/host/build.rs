@@ -10,7 +10,7 @@ use super::files::{Files, READ_ONLY, WRITE_ONLY};
 use super::function::Function;
 use super::nic::{self, Nic};
 use super::port::{Port, Spot};
-use super::updater::ShownChip;
+use super::shown_chip::ShownChip;
 use super::{Bdf, SOCKETS};
 use crate::{Chip, ChipProfile};
 
@@ -115,13 +115,10 @@ pub(crate) fn chip(
         chip: chip.clone(),
         function,
         port,
+        socket: socket.clone(),
+        serving: Some(serving),
     };
-    let chip = SimulatedChip {
-        bdf,
-        socket,
-        chip,
-        _serving: serving,
-    };
+    let chip = SimulatedChip { bdf, socket, chip };
     Ok((chip, shown))
 }
 
@@ -149,6 +146,6 @@ pub(crate) fn nic(
     let mmio = MMIO + u64::from(bus) * MMIO_STRIDE;
     let nic = Nic::create(files, port, placement, index, mmio)?;
     slot(files, bdf)?;
-    let interface = nic::interface(index);
+    let interface = nic.interface();
     Ok((SimulatedNic { bdf, interface }, nic))
 }

@@ -13,8 +13,10 @@ const MARKER: &str = "run/auk/sim/host";
 const SIGNATURE: &str = "auk-sim-host ";
 /// What a simulated host makes below its root. The leases of its chips go with them.
 const OURS: [&str; 3] = ["sys", "run/auk/sim", "run/auk/lease"];
+/// Likewise, a file.
+const OUR_FILE: &str = super::kernel_log::PATH;
 /// Directories above those, removed when nothing else is in them.
-const SHARED: [&str; 2] = ["run/auk", "run"];
+const SHARED: [&str; 3] = ["run/auk", "run", "dev"];
 /// Auk's directories below a root: where an agent may have been, or still be, and where it is told how to run.
 const AUKS: [&str; 4] = ["run/auk", "var/lib/auk", "etc/auk", "usr/lib/auk"];
 /// How often a marker that vanishes between two looks is looked for again.
@@ -70,6 +72,7 @@ impl Claim {
 
     /// Removes what an earlier host has left, but for the marker.
     fn sweep(&self) {
+        remove(&self.root.join(OUR_FILE));
         for ours in OURS {
             let path = self.root.join(ours);
             let Ok(entries) = fs::read_dir(&path) else {
@@ -89,6 +92,7 @@ impl Drop for Claim {
         for ours in OURS {
             remove(&self.root.join(ours));
         }
+        remove(&self.root.join(OUR_FILE));
         for shared in SHARED {
             // Not empty: somebody else's, such as the agent's socket.
             let _ = fs::remove_dir(self.root.join(shared));

@@ -119,11 +119,13 @@ impl ConfigImage {
         image
     }
 
-    /// The link trained to another speed or width.
-    pub(crate) fn set_link(&mut self, now: LinkState) {
+    /// The link trained to another speed or width; without one it is down.
+    pub(crate) fn set_link(&mut self, now: Option<LinkState>) {
+        let LinkState { speed, width } = now.unwrap_or(LinkState::DOWN);
+        let active = if now.is_some() { LNKSTA_ACTIVE } else { 0 };
         self.set_u16(
             pcie::OFFSET + pcie::LNKSTA,
-            u16::from(now.speed) | u16::from(now.width) << pcie::LINK_WIDTH_SHIFT | LNKSTA_ACTIVE,
+            u16::from(speed) | u16::from(width) << pcie::LINK_WIDTH_SHIFT | active,
         );
     }
 

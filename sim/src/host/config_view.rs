@@ -7,6 +7,11 @@ use auk_asic::config::{self, header, pcie, pm};
 pub(crate) struct ConfigView<'a>(pub(crate) &'a [u8; config::SIZE]);
 
 impl ConfigView<'_> {
+    /// Whether nothing answers: all of it reads as ones.
+    pub(crate) fn is_gone(self) -> bool {
+        self.0.iter().all(|byte| *byte == u8::MAX)
+    }
+
     /// The byte at an offset; all ones beyond the end, as on the bus.
     pub(crate) fn u8(self, at: u16) -> u8 {
         self.0.get(usize::from(at)).copied().unwrap_or(u8::MAX)
@@ -98,6 +103,14 @@ pub(crate) struct LinkState {
 }
 
 impl LinkState {
+    /// What a read of all ones says: no speed that the kernel knows, and as many lanes as the field can hold.
+    pub(crate) const ONES: Self = Self {
+        speed: 0xF,
+        width: 0x3F,
+    };
+    /// A link that is down, as a port shows it: the lowest speed, and no lanes.
+    pub(crate) const DOWN: Self = Self { speed: 1, width: 0 };
+
     /// The speed in the words of the kernel's `pci_speed_string`.
     pub(crate) const fn speed_text(self) -> &'static str {
         match self.speed {

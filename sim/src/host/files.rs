@@ -1,7 +1,7 @@
 //! Making and changing the files of the tree.
 
 use std::fs::{self, Permissions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ impl Files {
         contents: &[u8],
     ) -> Result<(), HostError> {
         match fs::remove_file(&self.scratch) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(HostError::io("remove", &self.scratch)(error));
             }
             _ => {}
@@ -77,6 +77,25 @@ impl Files {
         write_new(&self.scratch, mode, contents)?;
         let path = self.path(relative);
         fs::rename(&self.scratch, &path).map_err(HostError::io("replace", &path))
+    }
+
+    /// Gives a file or directory another name.
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), HostError> {
+        let path = self.path(from);
+        fs::rename(&path, self.path(to)).map_err(HostError::io("rename", &path))
+    }
+
+    /// Removes a file, a link or a directory with all that is in it; it may be gone already.
+    pub(crate) fn remove(&self, relative: &str) -> Result<(), HostError> {
+        let path = self.path(relative);
+        let removed = fs::symlink_metadata(&path).and_then(|metadata| match metadata.is_dir() {
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        });
+        match removed {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(HostError::io("remove", &path)),
+        }
     }
 }
 

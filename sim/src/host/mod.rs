@@ -29,9 +29,13 @@ mod devices;
 mod error;
 mod files;
 mod function;
+mod interface;
+mod kernel_log;
 mod nic;
 mod port;
 mod rdma;
+mod schedule;
+mod shown_chip;
 mod updater;
 mod vital_window;
 
@@ -44,6 +48,8 @@ use claim::Claim;
 use control::Control;
 use devices::Devices;
 use files::Files;
+use kernel_log::KernelLog;
+use schedule::Schedule;
 use updater::{Tree, Updater};
 
 pub use bdf::Bdf;
@@ -128,6 +134,8 @@ impl HostBuilder {
         let mut tree = Tree {
             chips: Vec::new(),
             nics: Vec::new(),
+            schedule: Schedule::default(),
+            log: KernelLog::create(&files)?,
         };
         let silicon =
             (0..self.silicon as u64).map(|index| ChipProfile::silicon(FIRST_SERIAL + index));

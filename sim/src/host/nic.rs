@@ -1,23 +1,19 @@
-//! A NIC: its function, and the directory of its interface under `net/` of that. It carries no packets.
-//!
-//! Names and formats are those of `net/core/net-sysfs.c` and `Documentation/ABI/testing/sysfs-class-net`.
+//! A NIC: its function with an interface and an RDMA device, and the port above. No device is behind it.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::attributes::Attribute;
+use super::aer::Errors;
+use super::bdf::Bdf;
 use super::config_image::{Bar, ConfigImage, Identity};
 use super::config_view::LinkState;
 use super::error::HostError;
-use super::files::{Files, READ_ONLY, READ_WRITE};
+use super::files::Files;
 use super::function::{Function, Placement};
+use super::interface::{self, Interface};
+use super::kernel_log::KernelLog;
 use super::port::Port;
 use super::rdma::Rdma;
-
-/// Speed of the simulated ports in Mb/s.
-const SPEED: u32 = 400_000;
-/// Changes of the carrier that may be waiting: what is asked for beyond that is refused.
-const MAX_PENDING: usize = 10_000;
+use crate::inject::Verb;
 
 /// An adapter that the kernel's `mlx5_core` drives.
 const IDENTITY: Identity = Identity {
@@ -35,56 +31,47 @@ pub(crate) const SLOT: LinkState = LinkState {
 /// Bytes of its BAR0.
 const BAR_SIZE: u64 = 32 << 20;
 
-const STATISTICS: [&str; 24] = [
-    "collisions",
-    "multicast",
-    "rx_bytes",
-    "rx_compressed",
-    "rx_crc_errors",
-    "rx_dropped",
-    "rx_errors",
-    "rx_fifo_errors",
-    "rx_frame_errors",
-    "rx_length_errors",
-    "rx_missed_errors",
-    "rx_nohandler",
-    "rx_over_errors",
-    "rx_packets",
-    "tx_aborted_errors",
-    "tx_bytes",
-    "tx_carrier_errors",
-    "tx_compressed",
-    "tx_dropped",
-    "tx_errors",
-    "tx_fifo_errors",
-    "tx_heartbeat_errors",
-    "tx_packets",
-    "tx_window_errors",
-];
-
-/// A NIC whose directories exist.
+/// A NIC and its place.
 pub(crate) struct Nic {
     files: Files,
-    directory: String,
+    index: usize,
+    port: Port,
     image: ConfigImage,
     function: Function,
-    port: Port,
-    /// Lanes of the link.
-    width: u8,
-    carrier: bool,
-    ups: u64,
-    downs: u64,
-    /// Mb/s that it negotiates.
-    speed: u32,
-    /// What it counted of the statistics that a fault makes grow, and what the files hold.
-    counted: [(&'static str, u64, u64); 3],
+    link: LinkState,
+    /// What its driver has made; nothing while it is pulled out.
+    devices: Option<Devices>,
+}
+
+/// What the driver makes of a NIC.
+struct Devices {
+    interface: Interface,
     rdma: Rdma,
     /// Whether a fault keeps its RDMA port down.
     rdma_down: bool,
-    /// The texts that follow the carrier, as the files hold them.
-    shown: [Attribute; 7],
-    /// Changes of the carrier to come, in the order of time.
-    pending: VecDeque<(Instant, bool)>,
+}
+
+impl Devices {
+    fn create(files: &Files, placement: &Placement, index: usize) -> Result<Self, HostError> {
+        let directory = placement.directory.as_str();
+        Ok(Self {
+            rdma: Rdma::create(files, directory, index, interface::SPEED)?,
+            interface: Interface::create(files, directory, placement.bdf, index)?,
+            rdma_down: false,
+        })
+    }
+
+    fn refresh(&mut self, now: Instant) -> Result<(), HostError> {
+        loop {
+            self.rdma
+                .follow(self.interface.has_carrier() && !self.rdma_down);
+            if !self.interface.step(now) {
+                break;
+            }
+        }
+        self.rdma.refresh()?;
+        self.interface.refresh()
+    }
 }
 
 impl Nic {
@@ -102,197 +89,124 @@ impl Nic {
             size: BAR_SIZE,
             prefetchable: true,
         };
-        // A locally administered address (IEEE 802: bit 1 of the first byte), which is nobody's.
-        let address = [0x02, 0xA1, 0, 0, 0, index as u8];
         let serial = 0x02A1_0000_0000_0000 + index as u64;
         let image = ConfigImage::endpoint(IDENTITY, SLOT, &[bar], serial);
-        let bdf = placement.bdf;
-        let interface = interface(index);
-        let directory = format!("{}/net/{interface}", placement.directory);
-        let rdma = Rdma::create(files, &placement.directory, index, SPEED)?;
         let function = Function::create(files, placement, image.bytes(), vec![bar])?;
-        files.directory(&format!("{directory}/statistics"))?;
-        let shown = carrier_attributes(true, 1, 0, SPEED);
-        let fixed = fixed_attributes(&interface, index, address);
-        for (name, mode, text) in fixed.iter().chain(&shown) {
-            files.create(&format!("{directory}/{name}"), *mode, text.as_bytes())?;
-        }
-        for name in STATISTICS {
-            files.create(&format!("{directory}/statistics/{name}"), READ_ONLY, b"0\n")?;
-        }
-        let below_sys = directory.strip_prefix("sys/").unwrap_or(&directory);
-        let up = "../".repeat(below_sys.split('/').count());
-        files.link(
-            &format!("sys/class/net/{interface}"),
-            &format!("../../{below_sys}"),
-        )?;
-        files.link(&format!("{directory}/device"), &format!("../../../{bdf}"))?;
-        files.link(&format!("{directory}/subsystem"), &format!("{up}class/net"))?;
+        let devices = Devices::create(files, function.placement(), index)?;
         Ok(Self {
             files: files.clone(),
-            directory,
+            index,
+            port,
             image,
             function,
-            port,
-            width: SLOT.width,
-            carrier: true,
-            ups: 1,
-            downs: 0,
-            speed: SPEED,
-            counted: ["rx_errors", "rx_crc_errors", "rx_dropped"].map(|name| (name, 0, 0)),
-            rdma,
-            rdma_down: false,
-            shown,
-            pending: VecDeque::new(),
+            link: SLOT,
+            devices: Some(devices),
         })
     }
 
-    /// The link trains to so many lanes.
-    pub(crate) fn set_width(&mut self, width: u8) {
-        self.image.set_link(LinkState { width, ..SLOT });
-        self.width = width;
+    /// Where it is.
+    pub(crate) const fn bdf(&self) -> Bdf {
+        self.function.placement().bdf
     }
 
-    /// Its port negotiates another speed.
-    pub(crate) fn set_speed(&mut self, mbit: u32) {
-        self.speed = mbit;
-    }
-
-    /// So many frames more come in damaged.
-    pub(crate) fn damage(&mut self, count: u32) {
-        let [errors, crc, _] = &mut self.counted;
-        errors.1 += u64::from(count);
-        crc.1 += u64::from(count);
-    }
-
-    /// So many packets more are dropped.
-    pub(crate) fn drop_packets(&mut self, count: u32) {
-        let [.., dropped] = &mut self.counted;
-        dropped.1 += u64::from(count);
-    }
-
-    /// Its RDMA port goes down though the carrier is there, or follows that again.
-    pub(crate) fn set_rdma(&mut self, up: bool) {
-        self.rdma_down = !up;
-    }
-
-    /// Its driver is loaded anew: what it counted begins at zero.
-    pub(crate) fn reload(&mut self) {
-        (self.ups, self.downs) = (u64::from(self.carrier), 0);
-        for (_, count, _) in &mut self.counted {
-            *count = 0;
+    /// Name of its interface, or what it was at first while it is pulled out.
+    pub(crate) fn interface(&self) -> String {
+        match &self.devices {
+            Some(devices) => devices.interface.name().to_owned(),
+            None => interface::default_name(self.index),
         }
-        self.rdma.reload();
     }
 
-    /// Has the carrier go and come back `count` times, after all that is pending. `false` when that is more than can wait.
-    pub(crate) fn flap(&mut self, count: u32, down: Duration) -> bool {
-        if self.pending.len() + 2 * count as usize > MAX_PENDING {
-            return false;
-        }
-        let mut at = self
-            .pending
-            .back()
-            .map_or_else(Instant::now, |(last, _)| *last + down);
-        for _ in 0..count {
-            self.pending.push_back((at, false));
-            self.pending.push_back((at + down, true));
-            at += 2 * down;
-        }
-        true
+    /// Whether an interface may not have this name because of this NIC: its own is that, or will be after it is put back.
+    pub(crate) fn claims(&self, name: &str) -> bool {
+        name == self.interface() || name == interface::default_name(self.index)
     }
 
-    /// When the carrier changes next.
+    /// Something happens to it. False when it cannot take more of that.
+    pub(crate) fn happen(&mut self, verb: &Verb, log: &mut KernelLog) -> Result<bool, HostError> {
+        if let Some(errors) = Errors::of(verb) {
+            if self.function.is_shown() {
+                self.port.hear(errors)?;
+                self.function.err(errors, self.port.bdf(), log)?;
+            }
+            return Ok(true);
+        }
+        match *verb {
+            Verb::LinkWidth { lanes: width } => self.link.width = width,
+            Verb::LinkSpeed { generation: speed } => self.link.speed = speed,
+            Verb::Remove => self.pull_out(log)?,
+            Verb::Return => self.put_back(log)?,
+            _ => {}
+        }
+        let Some(devices) = &mut self.devices else {
+            return Ok(true);
+        };
+        let Devices {
+            interface,
+            rdma,
+            rdma_down,
+        } = devices;
+        match verb {
+            Verb::CarrierFlap { count, down_ms } => {
+                return Ok(interface.flap(*count, Duration::from_millis(*down_ms)));
+            }
+            Verb::PortSpeed { mbit } => interface.set_speed(*mbit),
+            Verb::PortErrors { count } => interface.damage(*count),
+            Verb::PortDrops { count } => interface.drop_packets(*count),
+            Verb::RdmaPort { up } => *rdma_down = !up,
+            Verb::DriverReload => {
+                interface.reload();
+                rdma.reload();
+            }
+            Verb::InterfaceRename { name } => interface.rename(name)?,
+            Verb::NicFirmware { firmware: version } => rdma.set_firmware(version),
+            Verb::Heal => {
+                interface.heal();
+                *rdma_down = false;
+                self.link = SLOT;
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn pull_out(&mut self, log: &mut KernelLog) -> Result<(), HostError> {
+        if let Some(devices) = self.devices.take() {
+            devices.interface.unlist()?;
+            devices.rdma.unlist()?;
+            self.function.vanish()?;
+            self.port
+                .slot_says(&["Link Down", "Card not present"], log)?;
+        }
+        Ok(())
+    }
+
+    fn put_back(&mut self, log: &mut KernelLog) -> Result<(), HostError> {
+        if self.devices.is_none() {
+            self.link = SLOT;
+            self.image.set_link(Some(SLOT));
+            self.port.slot_says(&["Card present", "Link Up"], log)?;
+            self.function.appear(self.image.bytes())?;
+            let placement = self.function.placement();
+            self.devices = Some(Devices::create(&self.files, placement, self.index)?);
+        }
+        Ok(())
+    }
+
+    /// When something changes by itself next.
     pub(crate) fn next_change(&self) -> Option<Instant> {
-        self.pending.front().map(|(at, _)| *at)
+        self.devices.as_ref()?.interface.next_change()
     }
 
     /// Makes the changes that are due, and has the files follow.
     pub(crate) fn refresh(&mut self, now: Instant) -> Result<(), HostError> {
-        while let Some((_, carrier)) = self.pending.pop_front_if(|(at, _)| *at <= now) {
-            if carrier != self.carrier {
-                self.carrier = carrier;
-                self.ups += u64::from(carrier);
-                self.downs += u64::from(!carrier);
-                self.rdma.follow(carrier && !self.rdma_down);
-            }
-        }
-        self.rdma.follow(self.carrier && !self.rdma_down);
-        self.rdma.refresh()?;
-        for (name, count, shown) in &mut self.counted {
-            if count != shown {
-                let path = format!("{}/statistics/{name}", self.directory);
-                let text = format!("{count}\n");
-                self.files.replace(&path, READ_ONLY, text.as_bytes())?;
-                *shown = *count;
-            }
-        }
+        self.image.set_link(Some(self.link));
         self.function.refresh(self.image.bytes())?;
-        let width = self.width;
-        self.port.follow(LinkState { width, ..SLOT })?;
-        let fresh = carrier_attributes(self.carrier, self.ups, self.downs, self.speed);
-        for (shown, now) in self.shown.iter_mut().zip(fresh) {
-            if *shown != now {
-                let (name, mode, text) = &now;
-                let path = format!("{}/{name}", self.directory);
-                self.files.replace(&path, *mode, text.as_bytes())?;
-                *shown = now;
-            }
+        let link = self.function.is_shown().then_some(self.link);
+        self.port.follow(link)?;
+        match &mut self.devices {
+            Some(devices) => devices.refresh(now),
+            None => Ok(()),
         }
-        Ok(())
     }
-}
-
-/// Name of the interface of a NIC.
-pub(crate) fn interface(index: usize) -> String {
-    format!("eth{index}")
-}
-
-fn fixed_attributes(interface: &str, index: usize, address: [u8; 6]) -> Vec<Attribute> {
-    let ifindex = index + 2;
-    let address = address.map(|byte| format!("{byte:02x}")).join(":");
-    vec![
-        ("addr_assign_type", READ_ONLY, "0\n".into()),
-        ("addr_len", READ_ONLY, "6\n".into()),
-        ("address", READ_ONLY, format!("{address}\n")),
-        ("broadcast", READ_ONLY, "ff:ff:ff:ff:ff:ff\n".into()),
-        ("dev_id", READ_ONLY, "0x0\n".into()),
-        ("dev_port", READ_ONLY, "0\n".into()),
-        ("dormant", READ_ONLY, "0\n".into()),
-        // IFF_UP, IFF_BROADCAST, IFF_MULTICAST.
-        ("flags", READ_WRITE, "0x1003\n".into()),
-        ("ifindex", READ_ONLY, format!("{ifindex}\n")),
-        ("iflink", READ_ONLY, format!("{ifindex}\n")),
-        ("link_mode", READ_ONLY, "0\n".into()),
-        ("mtu", READ_WRITE, "9000\n".into()),
-        // NET_NAME_RENAMED.
-        ("name_assign_type", READ_ONLY, "4\n".into()),
-        ("tx_queue_len", READ_WRITE, "1000\n".into()),
-        // ARPHRD_ETHER.
-        ("type", READ_ONLY, "1\n".into()),
-        (
-            "uevent",
-            READ_WRITE,
-            format!("INTERFACE={interface}\nIFINDEX={ifindex}\n"),
-        ),
-    ]
-}
-
-/// What follows the carrier. Without one the kernel knows neither speed nor duplex. What comes last is what others
-/// look at first, so that they find the counts up to date.
-fn carrier_attributes(carrier: bool, ups: u64, downs: u64, speed: u32) -> [Attribute; 7] {
-    let (operstate, speed, duplex) = if carrier {
-        ("up", speed.to_string(), "full")
-    } else {
-        ("down", "-1".to_owned(), "unknown")
-    };
-    [
-        ("carrier_changes", READ_ONLY, format!("{}\n", ups + downs)),
-        ("carrier_up_count", READ_ONLY, format!("{ups}\n")),
-        ("carrier_down_count", READ_ONLY, format!("{downs}\n")),
-        ("speed", READ_ONLY, format!("{speed}\n")),
-        ("duplex", READ_ONLY, format!("{duplex}\n")),
-        ("carrier", READ_WRITE, format!("{}\n", u8::from(carrier))),
-        ("operstate", READ_ONLY, format!("{operstate}\n")),
-    ]
 }

@@ -1,12 +1,13 @@
 //! The root port above a device: it shows the same link from the other end.
 
-use super::aer::Severity;
+use super::aer::{Errors, Severity};
 use super::bdf::Bdf;
 use super::config_image::{ConfigImage, Identity};
 use super::config_view::LinkState;
 use super::error::HostError;
 use super::files::{Files, READ_ONLY};
 use super::function::{Function, Placement};
+use super::kernel_log::{KernelLog, Level};
 
 /// A root port such as server processors have.
 const IDENTITY: Identity = Identity {
@@ -19,9 +20,13 @@ const IDENTITY: Identity = Identity {
 
 /// A root port whose directory exists.
 pub(crate) struct Port {
+    files: Files,
     bdf: Bdf,
+    slot: u8,
     image: ConfigImage,
     function: Function,
+    /// Messages of each severity from below, in the order of [`Severity::ALL`].
+    heard: [u64; 3],
 }
 
 /// Where a port is.
@@ -61,9 +66,12 @@ impl Port {
         }
         let function = Function::create(files, placement, image.bytes(), Vec::new())?;
         Ok(Self {
+            files: files.clone(),
             bdf,
+            slot: spot.bus,
             image,
             function,
+            heard: [0; 3],
         })
     }
 
@@ -80,9 +88,38 @@ impl Port {
         }
     }
 
-    /// Follows the link of the device below.
-    pub(crate) fn follow(&mut self, link: LinkState) -> Result<(), HostError> {
+    /// Where it is.
+    pub(crate) const fn bdf(&self) -> Bdf {
+        self.bdf
+    }
+
+    /// Follows the link of the device below; without one it is down.
+    pub(crate) fn follow(&mut self, link: Option<LinkState>) -> Result<(), HostError> {
         self.image.set_link(link);
         self.function.refresh(self.image.bytes())
+    }
+
+    /// Messages of errors came from below.
+    pub(crate) fn hear(&mut self, errors: Errors) -> Result<(), HostError> {
+        for (severity, total) in Severity::ALL.into_iter().zip(&mut self.heard) {
+            if severity == errors.severity {
+                *total += u64::from(errors.count);
+                let directory = &self.function.placement().directory;
+                let path = format!("{directory}/{}", severity.root_port_file());
+                let text = format!("{total}\n");
+                self.files.replace(&path, READ_ONLY, text.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the hot-plug driver says of the slot below (`drivers/pci/hotplug/pciehp_ctrl.c`), which is numbered as the bus.
+    pub(crate) fn slot_says(&self, what: &[&str], log: &mut KernelLog) -> Result<(), HostError> {
+        let (bdf, slot) = (self.bdf, self.slot);
+        for what in what {
+            let text = format!("pcieport {bdf}: pciehp: Slot({slot}): {what}");
+            log.say_of(&bdf.to_string(), Level::Info, &text)?;
+        }
+        Ok(())
     }
 }

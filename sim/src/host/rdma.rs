@@ -30,7 +30,11 @@ const COUNTERS: [&str; 15] = [
 /// An RDMA device whose directories exist.
 pub(crate) struct Rdma {
     files: Files,
+    name: String,
+    directory: String,
     port: String,
+    firmware: String,
+    shown_firmware: String,
     /// The texts that follow the link, as the files hold them.
     shown: [Attribute; 2],
     shown_downs: u64,
@@ -96,7 +100,11 @@ impl Rdma {
         )?;
         Ok(Self {
             files: files.clone(),
+            name,
+            directory,
             port,
+            firmware: String::new(),
+            shown_firmware: String::new(),
             shown,
             shown_downs: 0,
             downs: 0,
@@ -108,6 +116,17 @@ impl Rdma {
     pub(crate) fn follow(&mut self, up: bool) {
         self.downs += u64::from(self.up && !up);
         self.up = up;
+    }
+
+    /// It is found no more.
+    pub(crate) fn unlist(&self) -> Result<(), HostError> {
+        self.files
+            .remove(&format!("sys/class/infiniband/{}", self.name))
+    }
+
+    /// Its firmware is another one.
+    pub(crate) fn set_firmware(&mut self, version: &str) {
+        version.clone_into(&mut self.firmware);
     }
 
     /// Counts from zero again, as when its driver is loaded anew.
@@ -122,6 +141,12 @@ impl Rdma {
             let text = format!("{}\n", self.downs);
             self.files.replace(&path, READ_ONLY, text.as_bytes())?;
             self.shown_downs = self.downs;
+        }
+        if self.shown_firmware != self.firmware {
+            let path = format!("{}/fw_ver", self.directory);
+            let text = format!("{}\n", self.firmware);
+            self.files.replace(&path, READ_ONLY, text.as_bytes())?;
+            self.shown_firmware.clone_from(&self.firmware);
         }
         for (shown, now) in self.shown.iter_mut().zip(link(self.up)) {
             if *shown != now {

@@ -4,13 +4,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::config_view::ConfigView;
 use super::error::HostError;
-use super::function::Function;
+use super::kernel_log::KernelLog;
 use super::nic::Nic;
-use super::port::Port;
-use crate::Chip;
-use crate::inject::Verb;
+use super::schedule::Schedule;
+use super::shown_chip::ShownChip;
 
 /// How often the chips are looked at: as often as their vital signs change.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -19,33 +17,13 @@ const PERIOD: Duration = Duration::from_millis(100);
 const BOOT_SLACK: Duration = Duration::from_secs(1);
 const BOOT_PAUSE: Duration = Duration::from_micros(500);
 
-/// A chip, and the files that follow it.
-pub(crate) struct ShownChip {
-    pub(crate) chip: Chip,
-    pub(crate) function: Function,
-    pub(crate) port: Port,
-}
-
-impl ShownChip {
-    fn refresh(&mut self) -> Result<(), HostError> {
-        for verb in self.chip.for_the_host() {
-            if verb == Verb::ProcessKill {
-                std::process::abort();
-            }
-        }
-        let space = self.chip.config();
-        self.function.refresh(&space)?;
-        match ConfigView(&space).link() {
-            Some(link) => self.port.follow(link.now),
-            None => Ok(()),
-        }
-    }
-}
-
 /// What the thread keeps true.
 pub(crate) struct Tree {
     pub(crate) chips: Vec<ShownChip>,
     pub(crate) nics: Vec<Nic>,
+    /// Faults of the NICs that wait.
+    pub(crate) schedule: Schedule,
+    pub(crate) log: KernelLog,
 }
 
 impl Tree {
@@ -69,9 +47,12 @@ impl Tree {
     fn refresh(&mut self) -> Result<(), HostError> {
         let mut result = Ok(());
         for chip in &mut self.chips {
-            result = chip.refresh().and(result);
+            result = chip.refresh(&mut self.log).and(result);
         }
         let now = Instant::now();
+        for (nic, verb) in self.schedule.due(now) {
+            result = self.happen(nic, &verb).map(drop).and(result);
+        }
         for nic in &mut self.nics {
             result = nic.refresh(now).and(result);
         }
@@ -82,7 +63,8 @@ impl Tree {
     fn next(&self, now: Instant) -> Option<Instant> {
         let look = (!self.chips.is_empty()).then(|| now + PERIOD);
         let changes = self.nics.iter().filter_map(Nic::next_change);
-        look.into_iter().chain(changes).min()
+        let waiting = self.schedule.next();
+        look.into_iter().chain(changes).chain(waiting).min()
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
-use super::{Answer, CONTROL_SOCKET, Injection, MAX_LINE};
+use super::{Answer, CONTROL_SOCKET, Injection, MAX_LINE, Verb};
 
 /// Why a fault could not be asked for, or was refused.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,11 @@ pub fn send(root: &Path, injection: &Injection, timeout: Duration) -> Result<(),
         path: path.clone(),
         source,
     })?;
-    let line = exchange(&stream, injection, deadline).map_err(failed)?;
+    let line = match exchange(&stream, injection, deadline) {
+        // Who is to die does not answer.
+        Err(error) if injection.verb == Verb::ProcessKill && hung_up(&error) => return Ok(()),
+        line => line.map_err(failed)?,
+    };
     match serde_json::from_slice::<Answer>(&line) {
         Ok(Answer { ok: true, .. }) => Ok(()),
         Ok(Answer {
@@ -72,6 +76,13 @@ pub fn send(root: &Path, injection: &Injection, timeout: Duration) -> Result<(),
             found: String::from_utf8_lossy(&line).chars().take(80).collect(),
         }),
     }
+}
+
+fn hung_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+    )
 }
 
 /// Connects without waiting: a host that lives has room in its queue. Through the open directory, because a socket

@@ -119,6 +119,14 @@ pub enum InjectError {
         /// What it is.
         found: &'static str,
     },
+    /// The host could not do its part.
+    #[error("{verb}: the simulated host could not do it: {reason}")]
+    Failed {
+        /// What was asked for.
+        verb: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// A number is out of its range.
     #[error("{verb}: {reason}")]
     OutOfRange {

@@ -10,6 +10,9 @@ use crate::fault::{Met, Spell};
 use crate::inject::{InjectError, Injection, Occasion, Target, Verb};
 use crate::profile::Link;
 
+/// Most faults that wait for the host: it takes them ten times a second.
+const MOST_LEFT_TO_HOST: usize = 1024;
+
 impl Machine {
     /// Has a fault happen, or wait.
     ///
@@ -178,23 +181,31 @@ impl Machine {
             }
             Verb::Remove => {
                 self.ailments.removed = true;
-                self.for_the_host.push(verb.clone());
+                self.leave_to_host(verb);
             }
             Verb::Return => {
                 self.ailments.removed = false;
                 self.power_cycle(now);
-                self.for_the_host.push(verb.clone());
+                self.leave_to_host(verb);
             }
             Verb::AerCorrectable { .. }
             | Verb::AerNonfatal { .. }
             | Verb::AerFatal { .. }
-            | Verb::ProcessKill => self.for_the_host.push(verb.clone()),
+            | Verb::DmaUnmapped
+            | Verb::ProcessKill => self.leave_to_host(verb),
             Verb::Heal => self.heal(now),
             // What befalls a command, a completion, an interrupt, a doorbell, a boot or a reset does where that is; the rest is of
             // NICs.
             _ => {}
         }
         self.publish(now);
+    }
+
+    /// The rest is the host's part. A chip without a host has nobody who takes it.
+    fn leave_to_host(&mut self, verb: &Verb) {
+        if self.for_the_host.len() < MOST_LEFT_TO_HOST {
+            self.for_the_host.push(verb.clone());
+        }
     }
 
     fn heal(&mut self, now: Instant) {

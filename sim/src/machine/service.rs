@@ -352,6 +352,7 @@ fn begin_with_faults(
                 // The chip's fault and not the driver's, so strict mode has nothing to say.
                 resources.counters.commands_failed += 1;
                 queue.stage(entry.command_id, Err(Status::DmaFault));
+                turn.happened.push(fault);
                 return;
             }
             Verb::DmaShort => {
