@@ -43,7 +43,7 @@ fn hot_wait(queue: &mut IoQueue, ticket: Ticket, deadline: Deadline) -> Result<u
 const HOT: [&str; 4] = ["hot_submit", "hot_submit_batch", "hot_poll", "hot_wait"];
 
 /// Where the hot path may be left, and when that happens. A name is a part of a function's.
-const EXITS: [(&str, &str); 13] = [
+const EXITS: [(&str, &str); 14] = [
     ("IoQueue::kick", "the chip sleeps and must be woken"),
     (
         "wait_slowly",
@@ -57,6 +57,7 @@ const EXITS: [(&str, &str); 13] = [
     ("IoQueue::die", "the queue has ended"),
     ("IoQueue::dead_error", "the queue has ended"),
     ("IoQueue::failure", "a command has failed"),
+    ("waited_in_vain", "a command that is waited for has failed"),
     ("Command::refusal", "a command is refused"),
     ("another_devices", "a command is refused"),
     ("out_of_reach", "a command is refused"),

@@ -159,13 +159,43 @@ pub enum Error {
         /// The device.
         device: Arc<str>,
     },
-    /// The chip stopped the queue on an error. Make another queue; what was in flight is lost.
-    #[error("{device}: queue {queue} stopped on an error; make another")]
+    /// The chip stopped the queue on an error. Reset it ([`IoQueue::reset`](crate::IoQueue::reset)) or make another; what was in
+    /// flight is lost.
+    #[error("{device}: queue {queue} stopped on an error; reset it, or make another")]
     QueueStopped {
         /// The device.
         device: Arc<str>,
         /// Its number.
         queue: u16,
+    },
+    /// The queue was reset while the command ran. Whether the command took effect is not known; submit it again if it may run twice.
+    #[error("{device}: queue {queue} was reset while a command ran on it; submit it again")]
+    QueueReset {
+        /// The device.
+        device: Arc<str>,
+        /// Its number.
+        queue: u16,
+    },
+    /// The chip has aborted the command, or knows it no more, and no completion has come: it was lost on the way. Nothing but a reset
+    /// of the queue ends the command: [`IoQueue::reset`](crate::IoQueue::reset).
+    #[error(
+        "{device}: a completion of queue {queue} was lost: the chip knows the command no more; reset the queue"
+    )]
+    CompletionLost {
+        /// The device.
+        device: Arc<str>,
+        /// Its number.
+        queue: u16,
+    },
+    /// No step of the reset ladder that was allowed has brought the chip back. Allow more, or have the host and the slot looked at.
+    #[error("{device}: not recovered by {tried}: {source}")]
+    NotRecovered {
+        /// The device.
+        device: Arc<str>,
+        /// What was tried, and how long each took.
+        tried: String,
+        /// What was wrong at the end.
+        source: Box<Error>,
     },
     /// The queue has as many commands as it is deep that run, or whose outcome nobody has collected. Poll or wait first.
     #[error(
@@ -272,6 +302,7 @@ impl Error {
                 | Self::MappingLost { .. }
                 | Self::Faulted { .. }
                 | Self::Resetting { .. }
+                | Self::NotRecovered { .. }
         ) || matches!(
             self,
             Self::Command {

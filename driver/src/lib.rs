@@ -18,7 +18,7 @@ pub mod ring;
 pub use deadline::Deadline;
 pub use device::{
     Capabilities, ChipEvent, Context, ContextOptions, Device, DeviceEvent, DeviceMemory, Holder,
-    Lease, LoadedProgram, OpenOptions, ResetKind,
+    Lease, LoadedProgram, OpenOptions, Recovery, RecoveryPolicy, ResetKind, Step,
 };
 pub use dma::{DmaBuffer, DmaSpace};
 pub use error::{Error, Heartbeat};

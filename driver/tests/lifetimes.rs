@@ -25,8 +25,8 @@ use auk_asic::program::Program;
 use auk_asic::submission::Submission;
 use auk_asic::{PAGE, Status};
 use auk_driver::{
-    Command, ContextOptions, Device, DmaBuffer, DmaSpace, Error, IoQueue, QueueOptions, ResetKind,
-    Ticket, WaitMode,
+    Command, ContextOptions, Device, DmaBuffer, DmaSpace, Error, IoQueue, OpenOptions,
+    QueueOptions, RecoveryPolicy, ResetKind, Step, Ticket, WaitMode,
 };
 use hostile_chip::HostileChip;
 
@@ -109,9 +109,14 @@ impl Watched {
         chip.memory.assert_no_fault();
     }
 
-    /// The space has the buffer back.
+    /// The space has all of it back.
     fn assert_released(self, chip: &HostileChip, space: &DmaSpace) {
         assert_eq!(space.usage().used, self.before);
+        self.assert_let_go(chip, space);
+    }
+
+    /// The space has the buffer back.
+    fn assert_let_go(self, chip: &HostileChip, space: &DmaSpace) {
         space.trim();
         assert!(!chip.memory.is_mapped(self.iova));
         chip.memory.assert_no_fault();
@@ -175,13 +180,88 @@ fn a_wait_that_is_given_up_keeps_the_buffer_until_the_completion() {
 fn an_abort_that_ends_nothing_lets_go_of_nothing() {
     let mut s = scene();
     // The s.chip says that it did, and goes on writing.
-    s.queue.abort(s.ticket, SOON).unwrap();
+    let lost = s.queue.abort(s.ticket, SOON).unwrap_err();
+    assert!(matches!(lost, Error::CompletionLost { .. }), "{lost}");
     drop(s.buffer);
     s.watched.assert_kept(&s.chip, &s.space);
     s.chip.complete(s.number, &s.entry, Status::Aborted, 0);
     assert!(s.queue.wait(s.ticket, SOON).is_err());
     drop(s.queue);
     s.watched.assert_released(&s.chip, &s.space);
+}
+
+#[test]
+fn a_command_whose_completion_is_lost_ends_with_the_reset_of_its_queue() {
+    let mut s = scene();
+    let error = s.queue.recover(Step::Abort).unwrap_err();
+    assert!(matches!(error, Error::NotRecovered { .. }), "{error}");
+    drop(s.buffer);
+    s.watched.assert_kept(&s.chip, &s.space);
+    let recovery = s.queue.recover(Step::HotReset).unwrap();
+    let steps: Vec<_> = recovery.steps.iter().map(|climbed| climbed.step).collect();
+    assert_eq!(steps, [Step::Abort, Step::QueueReset]);
+    s.watched.assert_let_go(&s.chip, &s.space);
+    let lost = s.queue.wait(s.ticket, SOON).unwrap_err();
+    assert!(matches!(lost, Error::QueueReset { .. }), "{lost}");
+}
+
+#[test]
+fn a_queue_that_the_chip_does_not_delete_keeps_its_buffers_over_its_reset() {
+    let mut s = scene();
+    s.chip.behaves(|manners| manners.answers = false);
+    let refused = s.queue.reset(Duration::from_millis(5)).unwrap_err();
+    assert!(matches!(refused, Error::TimedOut { .. }), "{refused}");
+    let lost = s.queue.wait(s.ticket, SOON).unwrap_err();
+    assert!(matches!(lost, Error::QueueReset { .. }), "{lost}");
+    drop(s.buffer);
+    s.watched.assert_kept(&s.chip, &s.space);
+    s.chip.behaves(|manners| manners.answers = true);
+    s.queue.reset(SOON).unwrap();
+    s.watched.assert_let_go(&s.chip, &s.space);
+}
+
+#[test]
+fn a_completion_of_the_queue_s_former_life_ends_nothing() {
+    let mut s = scene();
+    let former = s.chip.ring(s.number).tail(s.entry.command_id);
+    s.queue.reset(SOON).unwrap();
+    assert!(s.queue.poll().is_some());
+    let ticket = s.queue.submit(&Command::nop()).unwrap();
+    let [entry] = s.chip.fetch(s.number)[..] else {
+        panic!("one command");
+    };
+    s.chip
+        .post(s.number, former.with_command_id(entry.command_id), 0);
+    assert!(s.queue.poll().is_none());
+    assert_eq!((s.queue.in_flight(), s.queue.strays()), (1, 1));
+    assert_ne!(s.chip.ring(s.number).tag, former.tag());
+    assert!(matches!(
+        s.queue.abort(ticket, SOON),
+        Err(Error::CompletionLost { .. })
+    ));
+}
+
+#[test]
+fn by_policy_a_queue_that_lost_a_completion_or_was_stopped_is_made_anew() {
+    let chip = HostileChip::new();
+    let options = OpenOptions::default().recovery(RecoveryPolicy::DeviceOnly);
+    let device = Device::from_function(Arc::clone(&chip) as _, &options).unwrap();
+    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
+    let number = queue.number();
+    for expected in ["lost", "stopped"] {
+        if expected == "stopped" {
+            chip.stops(number);
+        }
+        let error = queue.execute(&Command::nop()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(queue.in_flight(), 0);
+        let ticket = queue.submit(&Command::nop()).unwrap();
+        let [entry] = chip.fetch(number)[..] else {
+            panic!("one command, in a ring that is new");
+        };
+        chip.complete(number, &entry, Status::Success, 0);
+        queue.wait(ticket, SOON).unwrap();
+    }
 }
 
 #[test]

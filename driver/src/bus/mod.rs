@@ -145,6 +145,18 @@ pub trait Function: Send + Sync {
     /// [`BusError`]; nothing may then be assumed of the function's DMA.
     fn reset(&self, deadline: Deadline) -> Result<(), BusError>;
 
+    /// Resets the bus or slot that the function is on; as [`Function::reset`].
+    ///
+    /// # Errors
+    /// [`BusError::Unsupported`] where the bus has no such reset, [`BusError::NotOwned`] where it would reset others' functions too; then
+    /// nothing has happened. Else as [`Function::reset`].
+    fn hot_reset(&self, _: Deadline) -> Result<(), BusError> {
+        Err(BusError::Unsupported {
+            what: "hot reset".to_owned(),
+            reason: "the bus of a simulated chip has none".to_owned(),
+        })
+    }
+
     /// What translates the function's DMA. Functions behind one container or one IOAS return the same.
     fn dma(&self) -> Arc<dyn DmaTarget>;
 }

@@ -174,6 +174,22 @@ impl Inner {
         what: &'static str,
         deadline: Deadline,
     ) -> Result<u64, Error> {
+        let result = self.execute_quietly(life, command, hold, what, deadline);
+        if let Err(error) = &result {
+            self.met(life, error);
+        }
+        result
+    }
+
+    /// The same, and whatever it meets, the policy of recovery is not followed: for what is done while handles are dropped, and by a recovery itself.
+    pub(crate) fn execute_quietly(
+        &self,
+        life: Life,
+        command: AdminCommand,
+        hold: Option<DmaBuffer>,
+        what: &'static str,
+        deadline: Deadline,
+    ) -> Result<u64, Error> {
         let (token, woken) = self.submit_admin(|admin| {
             if admin.life != life {
                 return Err(self.stale("handle"));

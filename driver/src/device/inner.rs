@@ -20,6 +20,7 @@ use super::lease::Lease;
 use super::memory::Allocation;
 use super::notices::Notices;
 use super::program::Loaded;
+use super::recovery::RecoveryPolicy;
 use crate::bus::{BusError, DmaTarget, Function, Interrupt, Region};
 use crate::deadline::Deadline;
 use crate::dma::{DmaBuffer, DmaSpace};
@@ -90,6 +91,7 @@ pub(crate) struct Inner {
     life: AtomicU32,
     /// `None` while the chip has no admin queue of ours.
     admin: Mutex<Option<Admin>>,
+    pub(crate) policy: RecoveryPolicy,
     /// Held by the thread that resets; never waited for.
     pub(super) resetting: Mutex<()>,
     identity: Mutex<Option<Identify>>,
@@ -168,6 +170,7 @@ pub(super) struct Parts {
     pub(super) vitals: Option<u16>,
     pub(super) listed: Option<PciFunction>,
     pub(super) lease: Option<Lease>,
+    pub(super) policy: RecoveryPolicy,
 }
 
 impl Inner {
@@ -188,6 +191,7 @@ impl Inner {
             any_event,
             life: AtomicU32::new(1),
             admin: Mutex::new(None),
+            policy: parts.policy,
             resetting: Mutex::new(()),
             identity: Mutex::new(None),
             queues: Mutex::new(QueueNumbers::default()),
@@ -405,7 +409,7 @@ impl Inner {
             }
             let deadline = Deadline::after(self.capabilities.timeouts().command);
             let what = leftover.command.opcode().name();
-            match self.execute_in(leftover.life, leftover.command, None, what, deadline) {
+            match self.execute_quietly(leftover.life, leftover.command, None, what, deadline) {
                 Ok(_) => {}
                 Err(error @ Error::Command { .. }) => {
                     tracing::warn!(%error, "something stays on the chip until its next reset");

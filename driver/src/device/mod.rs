@@ -28,6 +28,7 @@ mod open;
 mod options;
 mod pair;
 mod program;
+mod recovery;
 mod reset;
 mod watch;
 
@@ -43,11 +44,13 @@ pub use lease::{Holder, Lease};
 pub use memory::DeviceMemory;
 pub use options::OpenOptions;
 pub use program::LoadedProgram;
+pub use recovery::{Climbed, Recovery, RecoveryPolicy, Step};
 pub use reset::ResetKind;
 
 pub(crate) use context::ContextId;
 pub(crate) use inner::{Hold, Inner, Life, QueueNumber};
 pub(crate) use pair::{NextSubmission, QueuePair};
+pub(crate) use recovery::Ladder;
 pub(crate) use watch::Watch;
 #[cfg(feature = "tokio")]
 pub(crate) use {
@@ -110,11 +113,16 @@ impl Device {
     }
 
     /// Whether the chip is there and serves commands; costs a register read. A polling loop of one's own should ask now
-    /// and then: a chip that is gone completes nothing.
+    /// and then: a chip that is gone completes nothing. If it is, the policy of [`OpenOptions::recovery`] is followed.
     ///
     /// # Errors
     /// [`Error::Faulted`], [`Error::Gone`], [`Error::Disconnected`], [`Error::NotReady`].
     pub fn check(&self) -> Result<(), Error> {
-        self.inner.check_serving("the device")
+        let life = self.inner.life();
+        let checked = self.inner.check_serving("the device");
+        if let Err(error) = &checked {
+            self.inner.met(life, error);
+        }
+        checked
     }
 }

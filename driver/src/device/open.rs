@@ -169,6 +169,7 @@ fn bring_in(
         vitals,
         listed,
         lease,
+        policy: options.recovery,
     })?);
     // From here on an error drops `inner`, which stops the chip and detaches it.
     inner.attach(last)?;
@@ -228,7 +229,7 @@ impl Inner {
         Ok(())
     }
 
-    fn identify(&self, deadline: Deadline) -> Result<auk_asic::admin::Identify, Error> {
+    pub(super) fn identify(&self, deadline: Deadline) -> Result<auk_asic::admin::Identify, Error> {
         use auk_asic::admin::{AdminCommand, Identify};
         use auk_asic::submission::Operand;
 
@@ -236,7 +237,8 @@ impl Inner {
         let command = AdminCommand::Identify {
             dst: Operand::host(buffer.iova()),
         };
-        self.execute(command, Some(buffer.clone()), "IDENTIFY", deadline)?;
+        let life = self.life();
+        self.execute_quietly(life, command, Some(buffer.clone()), "IDENTIFY", deadline)?;
         Identify::parse(&buffer.to_vec(0, Identify::SIZE)?).map_err(|source| self.malformed(source))
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::RecoveryPolicy;
 use crate::bus::vfio::Access;
 use crate::deadline::Deadline;
 use crate::dma::DmaSpace;
@@ -14,6 +15,7 @@ pub struct OpenOptions {
     pub(super) space: Option<DmaSpace>,
     pub(super) restart_faulted: bool,
     pub(super) access: Access,
+    pub(super) recovery: RecoveryPolicy,
 }
 
 impl Default for OpenOptions {
@@ -24,6 +26,7 @@ impl Default for OpenOptions {
             space: None,
             restart_faulted: false,
             access: Access::Auto,
+            recovery: RecoveryPolicy::Off,
         }
     }
 }
@@ -63,6 +66,13 @@ impl OpenOptions {
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
+        self
+    }
+
+    /// What the driver does by itself about a chip or a queue that is of no more use; nothing unless told.
+    #[must_use]
+    pub fn recovery(mut self, policy: RecoveryPolicy) -> Self {
+        self.recovery = policy;
         self
     }
 

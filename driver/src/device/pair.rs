@@ -292,10 +292,33 @@ impl<H: Keep> QueuePair<H> {
         self.kick_owed = false;
     }
 
+    /// Begins anew with another tag, in the same memory, which the chip is proven to be done with. All that was in flight must be
+    /// lost already; what that kept alive is let go, and its outcomes can still be collected.
+    pub(crate) fn renew(&mut self, doorbell: Doorbell, tag: u16) {
+        self.memory.zero();
+        self.shared.doorbell = doorbell;
+        self.submissions = SubmissionRing::default();
+        self.completions.renew(tag);
+        self.commands.let_go_of_lost();
+        self.rung = 0;
+        self.kick_owed = false;
+        self.arm_sequence = 0;
+    }
+
+    /// Commands that can be in flight, as a power of two.
+    pub(crate) const fn depth_log2(&self) -> u8 {
+        self.layout.depth_log2
+    }
+
     /// Commands that there is room for.
     #[cfg(feature = "tokio")]
     pub(crate) const fn depth(&self) -> usize {
         self.commands.depth()
+    }
+
+    /// The commands in flight.
+    pub(crate) fn running(&self) -> impl Iterator<Item = Token> {
+        self.commands.running()
     }
 
     /// Whether a command is of this queue, and no other has taken its place.

@@ -1,6 +1,6 @@
 //! The reset ladder's upper steps: restart of the firmware, reset of the function.
 
-use std::sync::{Arc, TryLockError};
+use std::sync::{Arc, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use auk_asic::State;
@@ -8,14 +8,15 @@ use auk_asic::bar0::{self, Control};
 
 use super::Device;
 use super::inner::Inner;
+use crate::bus::BusError;
 use crate::deadline::Deadline;
 use crate::error::Error;
 
 /// What a reset takes beside the chip's own time: the kernel waits up to 700 ms for transactions to end, and always 100 ms
 /// after FLR (`pci_wait_for_pending`, `pcie_flr` of `drivers/pci/pci.c`).
-const RESET_BY_KERNEL: Duration = Duration::from_secs(2);
+pub(super) const RESET_BY_KERNEL: Duration = Duration::from_secs(2);
 
-/// How to reset a device. Both end all queues, contexts, programs and allocations; `docs/hardware.md` has the table of
+/// How to reset a device. All end all queues, contexts, programs and allocations; `docs/hardware.md` has the table of
 /// what survives what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetKind {
@@ -23,6 +24,9 @@ pub enum ResetKind {
     FirmwareRestart,
     /// The function is reset (FLR); device memory is scrubbed, the firmware runs on, and so does a fault.
     Flr,
+    /// The bus or slot is reset, with the same outcome as FLR, for a function that no longer does that. Kernel VFIO alone can, and only where
+    /// nobody else's function is on that bus.
+    HotReset,
 }
 
 impl Device {
@@ -37,42 +41,9 @@ impl Device {
     /// still does; [`Error::NotReady`] when the firmware's image was refused and the loader runs, in which case the
     /// admin queue serves and firmware can be installed; [`Error::TimedOut`], [`Error::Gone`], [`Error::Disconnected`].
     pub fn reset(&self, kind: ResetKind) -> Result<(), Error> {
-        let inner = &*self.inner;
-        let _alone = match inner.resetting.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::Resetting {
-                    device: Arc::clone(&inner.name),
-                });
-            }
-        };
-        tracing::info!(device = %inner.name, ?kind, "resetting");
-        inner.begin_reset();
-        inner.set_identity(None);
-        if let Some(admin) = inner.admin().take() {
-            // Its rings, and what its commands name, until the reset has succeeded.
-            inner.keep_until_reset(admin.life(), admin);
-        }
-        let status = match kind {
-            ResetKind::FirmwareRestart => inner.restart()?,
-            ResetKind::Flr => inner.flr()?,
-        };
-        inner.end_reset();
-        if status.faulted() {
-            return Err(inner.fault_error());
-        }
-        inner.bring_up(Deadline::after(
-            inner.capabilities.timeouts().ready + inner.capabilities.timeouts().command,
-        ))?;
-        match inner.state()? {
-            State::Running => Ok(()),
-            state => Err(Error::NotReady {
-                device: Arc::clone(&inner.name),
-                what: "work",
-                state,
-            }),
-        }
+        let inner = &self.inner;
+        let _alone = inner.alone()?;
+        inner.reset_alone(kind)
     }
 
     /// Restarts the firmware: [`Device::reset`] with [`ResetKind::FirmwareRestart`]. The way back from a fault, and into a
@@ -86,6 +57,49 @@ impl Device {
 }
 
 impl Inner {
+    /// The right to reset the device, which one thread has at a time.
+    pub(super) fn alone(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        match self.resetting.try_lock() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(Error::Resetting {
+                device: Arc::clone(&self.name),
+            }),
+        }
+    }
+
+    /// Resets the device, for who has the right to.
+    pub(super) fn reset_alone(&self, kind: ResetKind) -> Result<(), Error> {
+        tracing::info!(device = %self.name, ?kind, "resetting");
+        self.begin_reset();
+        self.set_identity(None);
+        if let Some(admin) = self.admin().take() {
+            // Its rings, and what its commands name, until the reset has succeeded.
+            self.keep_until_reset(admin.life(), admin);
+        }
+        let status = match kind {
+            ResetKind::FirmwareRestart => self.restart()?,
+            ResetKind::Flr => self.reset_function(|deadline| self.function.reset(deadline))?,
+            ResetKind::HotReset => {
+                self.reset_function(|deadline| self.function.hot_reset(deadline))?
+            }
+        };
+        self.end_reset();
+        if status.faulted() {
+            return Err(self.fault_error());
+        }
+        let timeouts = self.capabilities.timeouts();
+        self.bring_up(Deadline::after(timeouts.ready + timeouts.command))?;
+        match self.state()? {
+            State::Running => Ok(()),
+            state => Err(Error::NotReady {
+                device: Arc::clone(&self.name),
+                what: "work",
+                state,
+            }),
+        }
+    }
+
     pub(super) fn reset_deadline(&self) -> Deadline {
         Deadline::after(self.capabilities.timeouts().flr + RESET_BY_KERNEL)
     }
@@ -123,7 +137,10 @@ impl Inner {
         Ok(status.state() == Ok(State::Loader) && self.read_register(bar0::FAULT)? != 0)
     }
 
-    fn flr(&self) -> Result<bar0::Status, Error> {
+    fn reset_function(
+        &self,
+        reset: impl FnOnce(Deadline) -> Result<(), BusError>,
+    ) -> Result<bar0::Status, Error> {
         if let Err(error) = self.disable_interrupts() {
             tracing::debug!(%error, "before the reset");
         }
@@ -131,8 +148,7 @@ impl Inner {
             tracing::debug!(%error, "before the reset");
         }
         let timeouts = self.capabilities.timeouts();
-        self.function
-            .reset(self.reset_deadline())
+        reset(self.reset_deadline())
             .map_err(|source| self.bus_error("resetting the function", source))?;
         self.set_command(auk_asic::config::header::COMMAND_MEMORY, 0)?;
         self.settle(Deadline::after(timeouts.flr + timeouts.ready))

@@ -24,12 +24,14 @@ mod command;
 #[cfg(feature = "tokio")]
 mod future;
 mod options;
+mod recovery;
 mod stage;
 mod wait;
 mod wait_mode;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use auk_asic::admin::{AdminCommand, Coalescing, QueueShape};
 use auk_asic::{Fault, State, Status};
@@ -71,13 +73,18 @@ pub struct IoQueue {
     pair: QueuePair<Holds>,
     inner: Arc<Inner>,
     number: QueueNumber,
-    _context: ContextId,
+    context: ContextId,
+    coalescing: Coalescing,
     life: Life,
     /// Most bytes that one command moves.
     max_transfer: u64,
     wait_mode: WaitMode,
+    /// How long a command may take where the caller does not say.
+    timeout: Duration,
     /// Why the queue is of no more use.
     dead: Option<Cause>,
+    /// Why commands were lost before the queue's last reset.
+    lost_by: Option<Cause>,
     /// The chip was asked to delete it.
     deleted: bool,
 }
@@ -90,6 +97,7 @@ enum Cause {
     MappingLost,
     Disconnected(String),
     Stopped,
+    QueueReset,
     Reset,
     NotServing(State),
 }
@@ -120,38 +128,50 @@ impl Device {
             depth_log2,
             inner.capabilities.parking(),
         )?;
-        let command = AdminCommand::CreateQueue {
-            submissions: pair.submissions_at(),
-            completions: pair.completions_at(),
-            park: pair.park_at(),
-            shape: QueueShape::new()
-                .with_queue(queue)
-                .with_tag(pair.tag())
-                .with_vector(queue)
-                .with_depth_log2(depth_log2)
-                .with_interrupts(inner.vector(queue).is_some()),
-            context: options.context.number(),
-            coalescing: options.coalescing,
-        };
         // Made before the chip is asked: if it does not answer, dropping it does what must be done.
         let made = IoQueue {
             pair,
             inner: Arc::clone(inner),
             number,
-            _context: options.context.clone(),
+            context: options.context.clone(),
+            coalescing: options.coalescing,
             life,
             max_transfer: inner.capabilities.max_transfer(),
             wait_mode: options.wait_mode,
+            timeout: options
+                .timeout
+                .unwrap_or(inner.capabilities.timeouts().command),
             dead: None,
+            lost_by: None,
             deleted: false,
         };
-        let deadline = Deadline::after(inner.capabilities.timeouts().command);
-        inner.execute_in(life, command, None, "creating a queue", deadline)?;
+        made.create()?;
         Ok(made)
     }
 }
 
 impl IoQueue {
+    /// Has the chip make the queue.
+    fn create(&self) -> Result<(), Error> {
+        let (inner, queue) = (&self.inner, self.number.get());
+        let command = AdminCommand::CreateQueue {
+            submissions: self.pair.submissions_at(),
+            completions: self.pair.completions_at(),
+            park: self.pair.park_at(),
+            shape: QueueShape::new()
+                .with_queue(queue)
+                .with_tag(self.pair.tag())
+                .with_vector(queue)
+                .with_depth_log2(self.pair.depth_log2())
+                .with_interrupts(inner.vector(queue).is_some()),
+            context: self.context.number(),
+            coalescing: self.coalescing,
+        };
+        let deadline = Deadline::after(inner.capabilities.timeouts().command);
+        inner.execute_in(self.life, command, None, "creating a queue", deadline)?;
+        Ok(())
+    }
+
     /// Its number.
     #[must_use]
     pub fn number(&self) -> u16 {
@@ -257,6 +277,7 @@ impl IoQueue {
     /// faster with; and the chip has let go of its memory.
     ///
     /// # Errors
+    /// [`Error::CompletionLost`] when the chip says that it has ended and its outcome has not come: [`IoQueue::reset`] ends it.
     /// [`Error::UnknownTicket`], [`Error::TimedOut`], what has become of the chip.
     pub fn abort(&mut self, ticket: Ticket, deadline: impl Into<Deadline>) -> Result<(), Error> {
         if !self.pair.contains(ticket.0) {
@@ -279,7 +300,14 @@ impl IoQueue {
             deadline.into(),
         )?;
         self.reap_all();
-        Ok(())
+        // A completion is posted before the abort's, so that it was there to be seen.
+        match self.pair.command_id(ticket.0) {
+            Some(_) => Err(Error::CompletionLost {
+                device: Arc::clone(&self.inner.name),
+                queue: self.number.get(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Changes when an armed interrupt fires: after `count` completions, or `microseconds` after the first of them.
@@ -287,15 +315,17 @@ impl IoQueue {
     /// # Errors
     /// [`Error::Command`], [`Error::TimedOut`], what has become of the chip.
     pub fn set_coalescing(&mut self, count: u32, microseconds: u32) -> Result<(), Error> {
+        let coalescing = Coalescing::new()
+            .with_count(count)
+            .with_microseconds(microseconds);
         let command = AdminCommand::SetCoalescing {
             queue: self.number.get(),
-            coalescing: Coalescing::new()
-                .with_count(count)
-                .with_microseconds(microseconds),
+            coalescing,
         };
         let deadline = Deadline::after(self.inner.capabilities.timeouts().command);
         self.inner
             .execute_in(self.life, command, None, "setting coalescing", deadline)?;
+        self.coalescing = coalescing;
         Ok(())
     }
 
@@ -323,8 +353,12 @@ impl IoQueue {
     /// Why the queue is of no more use.
     #[cold]
     fn dead_error(&self) -> Error {
+        self.error_of(self.dead.as_ref())
+    }
+
+    fn error_of(&self, cause: Option<&Cause>) -> Error {
         let device = Arc::clone(&self.inner.name);
-        match &self.dead {
+        match cause {
             Some(Cause::Faulted(fault)) => Error::Faulted {
                 device,
                 fault: *fault,
@@ -344,6 +378,10 @@ impl IoQueue {
                 device,
                 queue: self.number.get(),
             },
+            Some(Cause::QueueReset) => Error::QueueReset {
+                device,
+                queue: self.number.get(),
+            },
             Some(Cause::NotServing(state)) => Error::NotReady {
                 device,
                 what: "a queue",
@@ -357,7 +395,7 @@ impl IoQueue {
     #[cold]
     fn failure(&self, what: &'static str, ended: Ended) -> Error {
         match ended {
-            Ended::Lost => self.dead_error(),
+            Ended::Lost => self.error_of(self.dead.as_ref().or(self.lost_by.as_ref())),
             other => self.inner.failure(what, other),
         }
     }
@@ -367,6 +405,15 @@ impl IoQueue {
         if std::mem::replace(&mut self.deleted, true) {
             return Ok(());
         }
+        self.delete_on_chip(deadline).inspect_err(|_| {
+            self.number.keep_until_reset(self.life);
+            self.inner
+                .keep_until_reset(self.life, self.pair.take_memory());
+        })
+    }
+
+    /// Proves that the chip does nothing more for the queue: it has deleted it, or a reset has ended it.
+    fn delete_on_chip(&self, deadline: Deadline) -> Result<(), Error> {
         if self.inner.has_outlived(self.life) {
             return Ok(());
         }
@@ -375,7 +422,7 @@ impl IoQueue {
         };
         match self
             .inner
-            .execute_in(self.life, command, None, "deleting a queue", deadline)
+            .execute_quietly(self.life, command, None, "deleting a queue", deadline)
         {
             // `InvalidQueue`: the chip has none of that number, and so does nothing for it.
             Ok(_)
@@ -383,12 +430,7 @@ impl IoQueue {
                 status: Status::InvalidQueue,
                 ..
             }) => Ok(()),
-            Err(error) => {
-                self.number.keep_until_reset(self.life);
-                self.inner
-                    .keep_until_reset(self.life, self.pair.take_memory());
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! How to make a queue.
 
+use std::time::Duration;
+
 use auk_asic::admin::Coalescing;
 
 use super::WaitMode;
@@ -13,6 +15,7 @@ pub struct QueueOptions {
     pub(super) context: ContextId,
     pub(super) coalescing: Coalescing,
     pub(super) wait_mode: WaitMode,
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Default for QueueOptions {
@@ -22,6 +25,7 @@ impl Default for QueueOptions {
             context: ContextId::owner(),
             coalescing: Coalescing::new(),
             wait_mode: WaitMode::default(),
+            timeout: None,
         }
     }
 }
@@ -56,6 +60,14 @@ impl QueueOptions {
     #[must_use]
     pub fn wait_mode(mut self, mode: WaitMode) -> Self {
         self.wait_mode = mode;
+        self
+    }
+
+    /// How long a command may take by [`IoQueue::execute`](super::IoQueue::execute) and [`IoQueue::finish`](super::IoQueue::finish);
+    /// what the chip advertises for any one command ([`Timeouts::command`](crate::device::Timeouts::command)) unless told.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 

@@ -100,23 +100,50 @@ impl IoQueue {
     ///
     /// # Errors
     /// As [`IoQueue::submit`] and [`IoQueue::wait`]. A command that did not end in time is aborted first, so that its buffers
-    /// are the caller's again.
+    /// are the caller's again; [`Error::CompletionLost`] when that has not brought its end either.
     pub fn run(
         &mut self,
         command: &Command<'_>,
         deadline: impl Into<Deadline>,
     ) -> Result<u64, Error> {
         let ticket = self.submit(command)?;
+        self.finish_by(ticket, deadline.into())
+    }
+
+    /// [`IoQueue::run`] with the time of [`QueueOptions::timeout`](super::QueueOptions::timeout), which is what the chip advertises
+    /// unless told.
+    ///
+    /// # Errors
+    /// As [`IoQueue::run`].
+    pub fn execute(&mut self, command: &Command<'_>) -> Result<u64, Error> {
+        let ticket = self.submit(command)?;
+        self.finish(ticket)
+    }
+
+    /// [`IoQueue::wait`] with the time of [`QueueOptions::timeout`](super::QueueOptions::timeout), from now on. A command that did not
+    /// end in time is aborted, so that it has ended when this returns.
+    ///
+    /// # Errors
+    /// As [`IoQueue::run`].
+    pub fn finish(&mut self, ticket: Ticket) -> Result<u64, Error> {
+        let deadline = Deadline::after(self.timeout);
+        self.finish_by(ticket, deadline)
+    }
+
+    fn finish_by(&mut self, ticket: Ticket, deadline: Deadline) -> Result<u64, Error> {
         let result = self.wait(ticket, deadline);
         if let Err(error) = &result
             && self.pair.command_id(ticket.0).is_some()
         {
             let aborted = self.abort(ticket, self.inner.capabilities.timeouts().abort);
+            if let Err(lost @ Error::CompletionLost { .. }) = &aborted {
+                self.heal(lost);
+            }
+            // Its outcome, that it was aborted or lost, is told by the error that the caller gets.
+            let _ = self.try_collect(ticket);
             if matches!(error, Error::TimedOut { .. }) {
                 aborted?;
             }
-            // Its outcome, that it was aborted, is told by the error that the caller gets.
-            let _ = self.try_collect(ticket);
         }
         result
     }
@@ -140,7 +167,11 @@ impl IoQueue {
     fn try_collect(&mut self, ticket: Ticket) -> Option<Result<u64, Error>> {
         self.reap_all();
         match self.pair.collect(ticket.0) {
-            Ok(ended) => Some(self.result(ended)),
+            Ok(Ended::Completed {
+                status: Status::Success,
+                result,
+            }) => Some(Ok(result)),
+            Ok(ended) => Some(Err(self.waited_in_vain(ended))),
             Err(Pending::Unknown) => Some(Err(Error::UnknownTicket)),
             Err(Pending::Running) => None,
         }
@@ -154,6 +185,17 @@ impl IoQueue {
             } => Ok(result),
             _ => Err(self.failure(WHAT, ended)),
         }
+    }
+
+    /// Why a command that was waited for did not succeed. A chip that has stopped is dealt with as the policy says, which is not for a
+    /// thread that only polls.
+    #[cold]
+    fn waited_in_vain(&mut self, ended: Ended) -> Error {
+        let error = self.failure(WHAT, ended);
+        if error.is_of_faulted_chip() {
+            self.heal(&error);
+        }
+        error
     }
 
     #[cold]
@@ -175,7 +217,9 @@ impl IoQueue {
                 self.die(cause);
             }
             // What came while the chip was looked at counts.
-            return self.try_collect(ticket).unwrap_or(Err(error));
+            let outcome = self.try_collect(ticket);
+            self.heal(&error);
+            return outcome.unwrap_or(Err(error));
         }
     }
 

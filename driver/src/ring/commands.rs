@@ -91,6 +91,8 @@ pub struct Commands<H> {
     uncollected: Uncollected,
     /// Completions that named no command in flight.
     unmatched: u64,
+    /// What lost commands keep alive may still be written by the chip, so that their slots are not used again.
+    lost_are_kept: bool,
 }
 
 /// Where the identifier begins in the tail of a completion.
@@ -150,6 +152,7 @@ impl<H: Keep> Commands<H> {
             in_flight: 0,
             uncollected: Uncollected::new(depth),
             unmatched: 0,
+            lost_are_kept: false,
         }
     }
 
@@ -162,6 +165,7 @@ impl<H: Keep> Commands<H> {
             in_flight: 0,
             uncollected: Uncollected::new(0),
             unmatched: 0,
+            lost_are_kept: false,
         }
     }
 
@@ -251,14 +255,31 @@ impl<H: Keep> Commands<H> {
         Some(Token(slot.token))
     }
 
-    /// Ends every command in flight as [`Ended::Lost`]. What they kept alive stays alive as long as `self`: nobody has said
-    /// that the chip is done with it.
+    /// Ends every command in flight as [`Ended::Lost`]. What they kept alive stays alive as long as `self`, or until
+    /// [`let_go_of_lost`](Self::let_go_of_lost): nobody has said that the chip is done with it.
     pub fn lose_all(&mut self) {
+        self.lost_are_kept = true;
         for (index, slot) in (0..).zip(&mut self.slots) {
             if slot.awaits != NOTHING {
                 slot.awaits = NOTHING;
                 self.in_flight -= 1;
                 self.uncollected.push(index, Ended::Lost);
+            }
+        }
+    }
+
+    /// Lets go of what lost commands kept alive, when the chip is proven to write none of it any more; their slots are used again
+    /// once their outcomes are collected. Nothing may be in flight.
+    pub fn let_go_of_lost(&mut self) {
+        debug_assert_eq!(self.in_flight, 0, "what runs is not lost");
+        self.lost_are_kept = false;
+        self.free = NONE;
+        let places = self.uncollected.places.iter();
+        for (slot, place) in self.slots.iter_mut().zip(places).rev() {
+            slot.holds.release();
+            if place.outcome.is_none() {
+                slot.next = self.free;
+                self.free = slot.index;
             }
         }
     }
@@ -296,6 +317,12 @@ impl<H: Keep> Commands<H> {
         self.runs(token).then_some(token.0 as u16)
     }
 
+    /// The commands that run, in no order.
+    pub fn running(&self) -> impl Iterator<Item = Token> {
+        let running = self.slots.iter().filter(|slot| slot.awaits != NOTHING);
+        running.map(|slot| Token(slot.token))
+    }
+
     /// Whether a command is one of these: it runs, or it ended and no other has taken its place.
     #[must_use]
     pub fn contains(&self, token: Token) -> bool {
@@ -314,9 +341,9 @@ impl<H: Keep> Commands<H> {
         token.slot(self.slots.len()) as u16
     }
 
-    /// The slot of a lost command is used no more, because of what it keeps alive.
+    /// The slot of a lost command is not used, because of what it keeps alive.
     fn free_after(&mut self, index: u16, ended: Ended) {
-        if ended != Ended::Lost {
+        if ended != Ended::Lost || !self.lost_are_kept {
             self.vacate(index);
         }
     }

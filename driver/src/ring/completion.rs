@@ -70,6 +70,13 @@ impl CompletionRing {
         }
     }
 
+    /// Begins anew with another tag, on a ring that was zeroed; what was seen of strays is remembered.
+    pub const fn renew(&mut self, tag: u16) {
+        let strays = self.strays;
+        *self = Self::new(Tail::from_bits(self.expected).queue(), tag);
+        self.strays = strays;
+    }
+
     /// The tag that completions carry.
     #[must_use]
     pub const fn tag(&self) -> u16 {

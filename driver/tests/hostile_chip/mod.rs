@@ -145,6 +145,8 @@ struct State {
     ignored: Option<AdminOpcode>,
     /// What the next object on the chip is called, or where it is.
     next: u64,
+    /// The queue that stopped on an error.
+    stopped: Option<u16>,
 }
 
 impl HostileChip {
@@ -181,6 +183,7 @@ impl HostileChip {
                 rings: BTreeMap::new(),
                 ignored: None,
                 next: 0x1000,
+                stopped: None,
             }),
         })
     }
@@ -206,6 +209,11 @@ impl HostileChip {
     /// Changes how it behaves from now on.
     pub fn behaves(&self, change: impl FnOnce(&mut Manners)) {
         change(&mut self.state().manners);
+    }
+
+    /// Stops a queue on an error, until it is deleted.
+    pub fn stops(&self, queue: u16) {
+        self.state().stopped = Some(queue);
     }
 
     /// The rings of a queue that was made.
@@ -366,7 +374,9 @@ impl HostileChip {
             }
             AdminCommand::DeleteQueue { queue } => {
                 self.memory.end(|place| place.queue == queue);
-                self.state().rings.remove(&queue);
+                let mut state = self.state();
+                state.rings.remove(&queue);
+                state.stopped = state.stopped.filter(|stopped| *stopped != queue);
                 0
             }
             AdminCommand::AllocMemory { length, .. } => {
@@ -399,7 +409,11 @@ impl Function for HostileChip {
         let mut word = words.get(&offset).copied().unwrap_or(0);
         if region == Region::Bar0 && offset == bar0::STATUS.offset {
             let status = bar0::Status::new().with_state_code(ChipState::Running.code());
+            let status = status.with_queue_stopped(state.stopped.is_some());
             word = status.with_ready(state.enabled).into_bits();
+        }
+        if region == Region::Bar0 && offset == bar0::STOPPED_LO.offset {
+            word = state.stopped.map_or(0, |queue| 1 << queue);
         }
         for (to, from) in data.iter_mut().zip(word.to_le_bytes().into_iter().cycle()) {
             *to = from;

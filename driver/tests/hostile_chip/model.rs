@@ -31,6 +31,8 @@ pub enum Step {
     Drain,
     /// The driver aborts a command, which the chip says it did; `posts`: and posts a completion for it.
     Abort { which: u8, posts: bool },
+    /// The driver resets the queue.
+    Reset,
 }
 
 /// What a completion claims.
@@ -142,6 +144,7 @@ impl Step {
                 which: bytes.byte(),
                 posts: bytes.byte() % 2 == 1,
             },
+            13 => Self::Reset,
             _ => Self::Drain,
         }
     }
@@ -181,6 +184,8 @@ struct Submitted {
     id: u16,
     /// How it ended, by the model's reading of the ring; only while that is exact.
     ended: Option<(u16, u64)>,
+    /// The queue was reset when it had not ended, as far as the model can say.
+    lost: bool,
     /// The driver has told its outcome.
     told: bool,
 }
@@ -250,6 +255,7 @@ impl Model {
             Step::Wait { which, asleep } => self.wait(which, asleep),
             Step::Drain => self.drain(),
             Step::Abort { which, posts } => self.abort(which, posts),
+            Step::Reset => self.reset(),
         }
     }
 
@@ -283,6 +289,7 @@ impl Model {
                         ticket,
                         id: entry.command_id,
                         ended: None,
+                        lost: false,
                         told: false,
                     });
                 }
@@ -349,7 +356,7 @@ impl Model {
             }
             self.head += 1;
             let mut running = self.commands.iter_mut().filter(|one| one.ended.is_none());
-            match running.find(|one| one.id == tail.command_id()) {
+            match running.find(|one| one.id == tail.command_id() && !one.lost) {
                 Some(one) => {
                     one.ended = Some((tail.status_code(), self.chip.memory.load(at)));
                 }
@@ -432,8 +439,30 @@ impl Model {
         match self.queue.abort(one.ticket, Duration::from_secs(10)) {
             Ok(()) => {}
             Err(Error::UnknownTicket) => assert!(one.told, "its outcome was never told"),
+            Err(Error::CompletionLost { .. }) => {
+                assert!(!one.told, "it had ended");
+                if self.exact {
+                    self.read_ring();
+                }
+                let one = &self.commands[which];
+                assert!(!self.exact || one.ended.is_none(), "it has ended");
+            }
             Err(error) => panic!("{error}"),
         }
+    }
+
+    fn reset(&mut self) {
+        if self.exact {
+            self.read_ring();
+        }
+        self.queue.reset(Duration::from_secs(10)).unwrap();
+        assert_eq!(self.queue.in_flight(), 0, "what ran has ended");
+        for one in &mut self.commands {
+            // What the model has read, the chip may have written over before the driver did.
+            one.lost |= !one.told && (one.ended.is_none() || !self.exact);
+        }
+        self.head = 0;
+        self.partly_read = false;
     }
 
     /// The driver tells how a command ended.
@@ -449,7 +478,11 @@ impl Model {
             .filter(|(id, _)| *id == one.id)
             .map(|(_, status)| *status)
             .collect();
+        if one.lost && matches!(result, Err(Error::QueueReset { .. })) {
+            return;
+        }
         if exact {
+            assert!(!one.lost, "it had not ended when the queue was reset");
             let (status, said) = one.ended.expect("the ring says that it ended");
             allowed = vec![status];
             if let Ok(found) = result {

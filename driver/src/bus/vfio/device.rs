@@ -191,6 +191,11 @@ impl Function for Vfio {
             .run(Call::Reset, deadline, move || ioctl::reset(&device))
     }
 
+    fn hot_reset(&self, deadline: Deadline) -> Result<(), BusError> {
+        // The inherent one, which takes the functions that are reset with it: none.
+        Self::hot_reset(self, &[], deadline)
+    }
+
     fn dma(&self) -> Arc<dyn DmaTarget> {
         match &self.attachment {
             Attachment::Group(group) => Arc::clone(group.container()) as _,

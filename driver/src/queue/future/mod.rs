@@ -259,8 +259,15 @@ impl State {
         })?;
         self.pulse.note(look.beat, now);
         if let Err(error) = look.checked {
-            let cause = Cause::of(&error).ok_or(error)?;
+            let Some(cause) = Cause::of(&error) else {
+                return Err(error);
+            };
             self.queue.die(cause);
+            // Resets wait. Nobody waits for this one: whoever uses the device meanwhile is told.
+            let (inner, life) = (self.queue.inner.clone(), self.queue.life);
+            drop(tokio::task::spawn_blocking(move || {
+                inner.met(life, &error);
+            }));
         }
         // What came while the chip was looked at counts.
         self.reap();
