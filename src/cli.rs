@@ -54,6 +54,10 @@ pub(crate) enum Command {
     #[command(after_help = cmd::show::EXAMPLES)]
     Show(cmd::show::Args),
 
+    /// Write down all that a chip says of what happened to it
+    #[command(after_help = cmd::report::EXAMPLES)]
+    Report(cmd::report::Args),
+
     /// Examine what the host needs for its accelerators, and say how to mend it
     #[command(after_help = cmd::doctor::EXAMPLES)]
     Doctor(cmd::doctor::Args),

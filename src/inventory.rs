@@ -13,6 +13,8 @@ use auk_driver::pci::{
 use auk_driver::{Holder, Lease};
 use serde::Serialize;
 
+use crate::failure;
+
 /// Base class and subclass of an Ethernet controller, PCI Code and ID Assignment Specification 1.16, section 1.3.
 const ETHERNET: u32 = 0x02_00;
 /// The same of an InfiniBand controller.
@@ -264,6 +266,29 @@ pub(crate) fn devices(host: &Host) -> Result<Vec<PciFunction>, PciError> {
         .collect();
     found.sort_by_key(|(kind, function)| (*kind, function.bdf()));
     Ok(found.into_iter().map(|(_, function)| function).collect())
+}
+
+/// The function, or an error that says which there are.
+pub(crate) fn find(host: &Host, address: Bdf) -> anyhow::Result<PciFunction> {
+    host.function(address).map_err(|error| match error {
+        PciError::NoSuchFunction { .. } => {
+            let there: Vec<String> = devices(host)
+                .unwrap_or_default()
+                .iter()
+                .map(|function| function.bdf().to_string())
+                .collect();
+            let hint = if there.is_empty() {
+                format!(
+                    "there are no accelerators or NICs below {}",
+                    host.root().display()
+                )
+            } else {
+                format!("there are {}", there.join(", "))
+            };
+            failure::with_hint(error, hint)
+        }
+        error => error.into(),
+    })
 }
 
 /// Looks at everything there is to see of a function.

@@ -13,6 +13,7 @@ fn help_names_every_subcommand_and_every_exit_code() {
     for part in [
         "list",
         "show",
+        "report",
         "bind",
         "unbind",
         "doctor",
@@ -34,6 +35,7 @@ fn the_help_of_each_subcommand_has_examples() {
     for subcommand in [
         vec!["list"],
         vec!["show"],
+        vec!["report"],
         vec!["bind"],
         vec!["unbind"],
         vec!["doctor"],
@@ -61,6 +63,7 @@ fn a_command_line_without_sense_ends_in_2() {
         vec!["fly"],
         vec!["list", "--colour"],
         vec!["show"],
+        vec!["report"],
         vec!["bind"],
         vec!["unbind", "chip0"],
         vec!["completions", "tcl"],

@@ -1,7 +1,8 @@
 //! Userspace driver of the A1 over VFIO and vfio-user.
 //!
 //! The way in is [`Device::open`], or [`pci::Host`] for looking around first; `docs/driver.md` is the tour. Each
-//! module uses only those before it: [`pci`], [`bus`], [`mmio`], [`dma`], [`ring`], [`device`], [`queue`].
+//! module uses only those before it: [`pci`], [`bus`], [`mmio`], [`dma`], [`ring`], [`device`], [`queue`]; [`report`] reads
+//! of all of them.
 //! `unsafe` is in [`mmio`], [`dma`], `bus/vfio/ioctl.rs` and, with the feature `tokio`, `queue/future/interrupt.rs`.
 
 pub mod bus;
@@ -13,6 +14,7 @@ pub mod mmio;
 pub mod pci;
 pub mod queue;
 mod random;
+pub mod report;
 pub mod ring;
 
 pub use deadline::Deadline;
@@ -25,7 +27,10 @@ pub use error::{Error, Heartbeat};
 pub use mmio::install_sigbus_handler;
 #[cfg(feature = "tokio")]
 pub use queue::{AsyncQueue, Submitted};
-pub use queue::{Command, Completion, Completions, IoQueue, Place, QueueOptions, Ticket, WaitMode};
+pub use queue::{
+    Command, Completion, Completions, IoQueue, Place, QueueHealth, QueueOptions, Ticket, WaitMode,
+};
+pub use report::Report;
 
 /// The snippets of `docs/driver.md`, compiled.
 #[cfg(doctest)]

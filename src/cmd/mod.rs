@@ -12,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod list;
 pub(crate) mod order;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod show;
 pub(crate) mod sim;
 pub(crate) mod status;
@@ -25,6 +26,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::List(args) => list::run(&cli.root, args),
         Command::Show(args) => show::run(&cli.root, args),
+        Command::Report(args) => report::run(&cli.root, args),
         Command::Doctor(args) => doctor::run(&cli.root, args),
         Command::Bind(args) => bind::run_bind(&cli.root, args),
         Command::Unbind(args) => bind::run_unbind(&cli.root, args),

@@ -49,9 +49,14 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 
 /// Writes a document as JSON to stdout.
 pub(crate) fn print_json(document: &impl Serialize) -> anyhow::Result<()> {
+    print(&json(document)?)
+}
+
+/// A document as JSON.
+pub(crate) fn json(document: &impl Serialize) -> anyhow::Result<String> {
     let mut text = serde_json::to_string_pretty(document).context("making JSON")?;
     text.push('\n');
-    print(&text)
+    Ok(text)
 }
 
 /// Writes a document as JSON in one line to stdout, for readers that take line after line.
@@ -82,6 +87,15 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
+    /// A file: as wide as need be, and without colours.
+    pub(crate) const fn file() -> Self {
+        Self {
+            height: None,
+            width: None,
+            colored: false,
+        }
+    }
+
     /// The screen that stdout is. `COLUMNS` says how wide it is to those who know better than the terminal, and where
     /// there is none.
     pub(crate) fn stdout() -> Self {

@@ -27,6 +27,7 @@ use crate::dma::{DmaBuffer, DmaSpace};
 use crate::error::Error;
 use crate::mmio::{Doorbell, Window};
 use crate::pci::PciFunction;
+use crate::report::{RecentCommands, Reports, RingView};
 
 /// What a command keeps alive.
 #[derive(Clone, Debug)]
@@ -44,6 +45,10 @@ pub(crate) enum Hold {
 pub(crate) struct Life(u32);
 
 impl Life {
+    pub(super) const fn number(self) -> u32 {
+        self.0
+    }
+
     fn is_reset(self) -> bool {
         self.0 % 2 == 1
     }
@@ -92,6 +97,9 @@ pub(crate) struct Inner {
     /// `None` while the chip has no admin queue of ours.
     admin: Mutex<Option<Admin>>,
     pub(crate) policy: RecoveryPolicy,
+    pub(super) reports: Reports,
+    /// Of the I/O queues, for reports.
+    rings: Mutex<BTreeMap<u16, RingView>>,
     /// Held by the thread that resets; never waited for.
     pub(super) resetting: Mutex<()>,
     identity: Mutex<Option<Identify>>,
@@ -104,7 +112,7 @@ pub(crate) struct Inner {
     /// Offset in config space of the vital signs.
     pub(super) vitals: Option<u16>,
     /// The function in sysfs, when there is one.
-    pub(super) listed: Option<PciFunction>,
+    pub(crate) listed: Option<PciFunction>,
     _lease: Option<Lease>,
 }
 
@@ -171,6 +179,7 @@ pub(super) struct Parts {
     pub(super) listed: Option<PciFunction>,
     pub(super) lease: Option<Lease>,
     pub(super) policy: RecoveryPolicy,
+    pub(super) reports: Reports,
 }
 
 impl Inner {
@@ -192,6 +201,8 @@ impl Inner {
             life: AtomicU32::new(1),
             admin: Mutex::new(None),
             policy: parts.policy,
+            reports: parts.reports,
+            rings: Mutex::default(),
             resetting: Mutex::new(()),
             identity: Mutex::new(None),
             queues: Mutex::new(QueueNumbers::default()),
@@ -365,6 +376,26 @@ impl Inner {
 
     pub(super) fn begin_reset(&self) {
         self.life.fetch_or(1, Ordering::AcqRel);
+    }
+
+    /// The last commands of all queues.
+    pub(crate) fn recent_commands(&self) -> Vec<RecentCommands> {
+        let admin = self.admin().as_ref().map(|admin| admin.pair.view());
+        let admin = admin.iter().map(|view| view.recent(0));
+        // The lock is held by who makes or drops a queue for a moment, and here by who can wait.
+        let queues = lock(&self.rings);
+        let queues = queues.iter().map(|(queue, view)| view.recent(*queue));
+        admin.chain(queues).collect()
+    }
+
+    /// Has reports show a queue's rings.
+    pub(crate) fn show_rings(&self, queue: u16, view: RingView) {
+        lock(&self.rings).insert(queue, view);
+    }
+
+    /// Lets go of the rings.
+    pub(crate) fn hide_rings(&self, queue: u16) {
+        lock(&self.rings).remove(&queue);
     }
 
     /// The reset has succeeded: nothing of former lives is written any more.

@@ -14,6 +14,7 @@ use auk_asic::vitals::READ_TRIES;
 use zerocopy::FromBytes;
 
 use super::Device;
+use super::inner::Inner;
 use crate::bus::Region;
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -27,38 +28,7 @@ impl Device {
     /// # Errors
     /// [`Error::Malformed`] when it changed during every try, or is of another layout; what the bus says.
     pub fn telemetry(&self) -> Result<Telemetry, Error> {
-        let inner = &self.inner;
-        let bus = |source| inner.bus_error("reading telemetry", source);
-        let mut tries = 0;
-        loop {
-            let mut table = [0; Telemetry::SIZE];
-            let mut after = [0; 4];
-            inner
-                .function
-                .read(Region::Bar0, bar0::TELEMETRY, &mut table)
-                .map_err(bus)?;
-            inner
-                .function
-                .read(Region::Bar0, bar0::TELEMETRY, &mut after)
-                .map_err(bus)?;
-            if table == [0xFF; Telemetry::SIZE] {
-                inner.check_serving("reading telemetry")?;
-            }
-            let problem = match Telemetry::parse(&table) {
-                Ok(parsed) if parsed.sequence == u32::from_le_bytes(after) => return Ok(parsed),
-                Ok(parsed) => auk_asic::Malformed {
-                    what: "telemetry sequence",
-                    found: u64::from(parsed.sequence),
-                    expected: "the same value before and after the table",
-                },
-                Err(error) => error,
-            };
-            tries += 1;
-            if tries == READ_TRIES {
-                return Err(inner.malformed(problem));
-            }
-            std::thread::sleep(RETRY);
-        }
+        self.inner.read_telemetry()
     }
 
     /// The chip's event log, oldest first.
@@ -66,8 +36,7 @@ impl Device {
     /// # Errors
     /// As [`Device::log`].
     pub fn event_log(&self) -> Result<Vec<EventRecord>, Error> {
-        let bytes = self.log(LogPage::Events, EVENT_LOG_ENTRIES * EventRecord::SIZE)?;
-        Ok(records(&bytes))
+        self.met(|inner| inner.read_event_log(inner.capabilities.timeouts().command))
     }
 
     /// What the firmware left behind when it last stopped on a fault.
@@ -75,8 +44,7 @@ impl Device {
     /// # Errors
     /// As [`Device::log`]; [`Error::Malformed`] when it is not a crash log.
     pub fn crash_log(&self) -> Result<Option<(CrashLog, Fault)>, Error> {
-        let bytes = self.log(LogPage::Crash, CrashLog::SIZE)?;
-        CrashLog::parse(&bytes).map_err(|source| self.inner.malformed(source))
+        self.met(|inner| inner.read_crash_log(inner.capabilities.timeouts().command))
     }
 
     /// The firmware slots.
@@ -84,8 +52,7 @@ impl Device {
     /// # Errors
     /// As [`Device::log`].
     pub fn firmware_slots(&self) -> Result<Vec<SlotInfo>, Error> {
-        let bytes = self.log(LogPage::Firmware, usize::from(SLOTS) * SlotInfo::SIZE)?;
-        Ok(records(&bytes))
+        self.met(|inner| inner.read_firmware_slots(inner.capabilities.timeouts().command))
     }
 
     /// The first bytes of a log page, `most` of them or as many as it has.
@@ -93,29 +60,13 @@ impl Device {
     /// # Errors
     /// [`Error::Command`], [`Error::TimedOut`], what has become of the chip.
     pub fn log(&self, page: LogPage, most: usize) -> Result<Vec<u8>, Error> {
-        let inner = &self.inner;
-        let buffer = inner.space.alloc(most)?;
-        let length = u32::try_from(most).map_err(|_| Error::Invalid {
-            what: "bytes of a log page",
-            found: most.to_string(),
-            expected: "less than 4 GiB".to_owned(),
-        })?;
-        let command = AdminCommand::GetLog {
-            dst: Operand::host(buffer.iova()),
-            page,
-            offset: 0,
-            length,
-        };
-        let deadline = Deadline::after(inner.capabilities.timeouts().command);
-        let whole = inner.execute(
-            command,
-            Some(buffer.clone()),
-            "reading a log page",
-            deadline,
-        )?;
-        // Whatever length the chip claims, no more was asked for.
-        let length = usize::try_from(whole).unwrap_or(most).min(most);
-        Ok(buffer.to_vec(0, length)?)
+        self.met(|inner| inner.read_log(page, most, inner.capabilities.timeouts().command))
+    }
+
+    /// What was asked for; if it met an error, the policy of recovery is followed.
+    fn met<T>(&self, ask: impl FnOnce(&Inner) -> Result<T, Error>) -> Result<T, Error> {
+        let life = self.inner.life();
+        ask(&self.inner).inspect_err(|error| self.inner.met(life, error))
     }
 
     /// Caps the chip's power.
@@ -132,6 +83,84 @@ impl Device {
             deadline,
         )?;
         Ok(())
+    }
+}
+
+/// The same for reports, which are made while the policy of recovery is followed.
+impl Inner {
+    pub(crate) fn read_telemetry(&self) -> Result<Telemetry, Error> {
+        let bus = |source| self.bus_error("reading telemetry", source);
+        let mut tries = 0;
+        loop {
+            let mut table = [0; Telemetry::SIZE];
+            let mut after = [0; 4];
+            self.function
+                .read(Region::Bar0, bar0::TELEMETRY, &mut table)
+                .map_err(bus)?;
+            self.function
+                .read(Region::Bar0, bar0::TELEMETRY, &mut after)
+                .map_err(bus)?;
+            if table == [0xFF; Telemetry::SIZE] {
+                self.check_serving("reading telemetry")?;
+            }
+            let problem = match Telemetry::parse(&table) {
+                Ok(parsed) if parsed.sequence == u32::from_le_bytes(after) => return Ok(parsed),
+                Ok(parsed) => auk_asic::Malformed {
+                    what: "telemetry sequence",
+                    found: u64::from(parsed.sequence),
+                    expected: "the same value before and after the table",
+                },
+                Err(error) => error,
+            };
+            tries += 1;
+            if tries == READ_TRIES {
+                return Err(self.malformed(problem));
+            }
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    pub(crate) fn read_event_log(&self, time: Duration) -> Result<Vec<EventRecord>, Error> {
+        let most = EVENT_LOG_ENTRIES * EventRecord::SIZE;
+        Ok(records(&self.read_log(LogPage::Events, most, time)?))
+    }
+
+    pub(crate) fn read_crash_log(
+        &self,
+        time: Duration,
+    ) -> Result<Option<(CrashLog, Fault)>, Error> {
+        let bytes = self.read_log(LogPage::Crash, CrashLog::SIZE, time)?;
+        CrashLog::parse(&bytes).map_err(|source| self.malformed(source))
+    }
+
+    pub(crate) fn read_firmware_slots(&self, time: Duration) -> Result<Vec<SlotInfo>, Error> {
+        let most = usize::from(SLOTS) * SlotInfo::SIZE;
+        Ok(records(&self.read_log(LogPage::Firmware, most, time)?))
+    }
+
+    fn read_log(&self, page: LogPage, most: usize, time: Duration) -> Result<Vec<u8>, Error> {
+        let buffer = self.space.alloc(most)?;
+        let length = u32::try_from(most).map_err(|_| Error::Invalid {
+            what: "bytes of a log page",
+            found: most.to_string(),
+            expected: "less than 4 GiB".to_owned(),
+        })?;
+        let command = AdminCommand::GetLog {
+            dst: Operand::host(buffer.iova()),
+            page,
+            offset: 0,
+            length,
+        };
+        let whole = self.execute_quietly(
+            self.running_life()?,
+            command,
+            Some(buffer.clone()),
+            "reading a log page",
+            Deadline::after(time),
+        )?;
+        // Whatever length the chip claims, no more was asked for.
+        let length = usize::try_from(whole).unwrap_or(most).min(most);
+        Ok(buffer.to_vec(0, length)?)
     }
 }
 

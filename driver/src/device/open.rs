@@ -12,7 +12,7 @@ use auk_asic::vitals::DVSEC_ID;
 use super::capabilities::Capabilities;
 use super::inner::{self, Inner, Parts};
 use super::lease::Lease;
-use super::{Device, OpenOptions};
+use super::{Device, OpenOptions, ResetKind};
 use crate::bus::remote::Remote;
 use crate::bus::vfio::Vfio;
 use crate::bus::{Function, FunctionConfig, Region};
@@ -20,6 +20,7 @@ use crate::deadline::Deadline;
 use crate::dma::DmaSpace;
 use crate::error::Error;
 use crate::pci::{Bdf, ConfigSpace, Host, PciFunction};
+use crate::report::Reports;
 
 impl Device {
     /// Opens the chip at `bdf` of `host`: takes its lease, resets it, and brings it up to where its admin queue serves. If
@@ -31,6 +32,35 @@ impl Device {
     /// [`OpenOptions::restart_faulted`], [`Error::TimedOut`], and what the bus says.
     pub fn open(host: &Host, bdf: Bdf, options: &OpenOptions) -> Result<Self, Error> {
         let deadline = options.deadline();
+        Self::find(host, bdf, options, deadline)?.started(options, deadline)
+    }
+
+    /// Opens the chip at `bdf` of `host` however it is: one that does not come up, stopped on a fault or hung, is opened all the same, and
+    /// what is wrong with it is told beside. Its registers, telemetry and vital signs can be read then, a [`report`](Device::report)
+    /// can be made, and [`Device::recover`] may bring it back; all else says [`Error::Resetting`] until then.
+    ///
+    /// # Errors
+    /// As [`Device::open`], where nothing answers at all.
+    pub fn open_as_found(
+        host: &Host,
+        bdf: Bdf,
+        options: &OpenOptions,
+    ) -> Result<(Self, Option<Error>), Error> {
+        let deadline = options.deadline();
+        let device = Self::find(host, bdf, options, deadline)?;
+        let wrong = device.inner.start(options, deadline).err();
+        if wrong.is_some() {
+            device.inner.give_up_admin();
+        }
+        Ok((device, wrong))
+    }
+
+    fn find(
+        host: &Host,
+        bdf: Bdf,
+        options: &OpenOptions,
+        deadline: Deadline,
+    ) -> Result<Self, Error> {
         let listed = host.function(bdf)?;
         let lease = Lease::acquire(host, bdf)?;
         let name: Arc<str> = bdf.to_string().into();
@@ -42,14 +72,12 @@ impl Device {
             Vfio::open(host, bdf, options.access, &space).map(|vfio| Arc::new(vfio) as _)
         };
         let function = function.map_err(|source| inner::bus_error(&name, "opening", source))?;
-        bring_in(
-            function,
-            space,
-            Some(listed),
-            Some(lease),
-            options,
-            deadline,
-        )
+        bring_in(function, space, Some(listed), Some(lease), options)
+    }
+
+    fn started(self, options: &OpenOptions, deadline: Deadline) -> Result<Self, Error> {
+        self.inner.start(options, deadline)?;
+        Ok(self)
     }
 
     /// Opens the chip behind a connected vfio-user socket: a simulator in this process, or one that was handed over.
@@ -70,8 +98,8 @@ impl Device {
             None,
             None,
             options,
-            deadline,
-        )
+        )?
+        .started(options, deadline)
     }
 
     /// Opens the chip behind a function of any bus, which has reset it.
@@ -88,8 +116,8 @@ impl Device {
             None,
             None,
             options,
-            options.deadline(),
-        )
+        )?
+        .started(options, options.deadline())
     }
 }
 
@@ -99,7 +127,6 @@ fn bring_in(
     listed: Option<PciFunction>,
     lease: Option<Lease>,
     options: &OpenOptions,
-    deadline: Deadline,
 ) -> Result<Device, Error> {
     let name: Arc<str> = function.name().into();
     let bus = |what| {
@@ -170,25 +197,29 @@ fn bring_in(
         listed,
         lease,
         policy: options.recovery,
+        reports: Reports::to(options.reports.clone()),
     })?);
     // From here on an error drops `inner`, which stops the chip and detaches it.
     inner.attach(last)?;
-    let settled = inner.settle(deadline)?;
-    let device = Device { inner };
-    // The reset at open has ended all DMA of a former life.
-    device.inner.end_reset();
-    if settled.faulted() {
-        if !options.restart_faulted {
-            return Err(device.inner.fault_error());
-        }
-        device.restart_firmware()?;
-    } else {
-        device.inner.bring_up(deadline)?;
-    }
-    Ok(device)
+    Ok(Device { inner })
 }
 
 impl Inner {
+    /// From a chip that was reset when it was opened to one that serves.
+    fn start(&self, options: &OpenOptions, deadline: Deadline) -> Result<(), Error> {
+        let settled = self.settle(deadline)?;
+        // The reset at open has ended all DMA of a former life.
+        self.end_reset();
+        if !settled.faulted() {
+            return self.bring_up(deadline);
+        }
+        if !options.restart_faulted {
+            return Err(self.fault_error());
+        }
+        let _alone = self.alone()?;
+        self.reset_alone(ResetKind::FirmwareRestart)
+    }
+
     /// Waits until the firmware has stopped booting: in the loader, running, or stopped on a fault.
     pub(super) fn settle(&self, deadline: Deadline) -> Result<bar0::Status, Error> {
         let status = self.wait_status("the firmware's start", deadline, |status| {

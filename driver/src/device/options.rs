@@ -1,5 +1,6 @@
 //! How to open a device.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::RecoveryPolicy;
@@ -16,6 +17,7 @@ pub struct OpenOptions {
     pub(super) restart_faulted: bool,
     pub(super) access: Access,
     pub(super) recovery: RecoveryPolicy,
+    pub(super) reports: Option<PathBuf>,
 }
 
 impl Default for OpenOptions {
@@ -27,6 +29,7 @@ impl Default for OpenOptions {
             restart_faulted: false,
             access: Access::Auto,
             recovery: RecoveryPolicy::Off,
+            reports: None,
         }
     }
 }
@@ -73,6 +76,14 @@ impl OpenOptions {
     #[must_use]
     pub fn recovery(mut self, policy: RecoveryPolicy) -> Self {
         self.recovery = policy;
+        self
+    }
+
+    /// Has a [`Report`](crate::Report) written to this directory when the whole device is met to be of no use, one for each time. It is
+    /// made before the policy of recovery is followed, and has the logs when that has brought the chip back.
+    #[must_use]
+    pub fn reports(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.reports = Some(directory.into());
         self
     }
 

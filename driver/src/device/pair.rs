@@ -9,6 +9,7 @@ use auk_asic::submission::Operand;
 
 use crate::dma::{DmaBuffer, DmaError, DmaSpace, Words};
 use crate::mmio::Doorbell;
+use crate::report::RingView;
 use crate::ring::{
     Commands, CompletionRing, Ended, Entry, Full, Keep, Pending, SharedWords, SubmissionPlace,
     SubmissionRing, SubmissionWords, Token, arm_and_look, publish,
@@ -303,6 +304,26 @@ impl<H: Keep> QueuePair<H> {
         self.rung = 0;
         self.kick_owed = false;
         self.arm_sequence = 0;
+    }
+
+    /// Commands written and completions consumed since the queue began, modulo 2^32.
+    pub(crate) const fn counts(&self) -> (u32, u32) {
+        (self.submissions.tail(), self.completions.head())
+    }
+
+    /// Whether a completion is there to be reaped.
+    pub(crate) fn has_next(&self) -> bool {
+        self.completions.has_next(&self.completion_places)
+    }
+
+    /// The rings, for reports.
+    pub(crate) fn view(&self) -> RingView {
+        RingView {
+            memory: self.memory.clone(),
+            completions: self.layout.completions * size_of::<u64>(),
+            depth: 1 << self.layout.depth_log2,
+            tag: self.tag(),
+        }
     }
 
     /// Commands that can be in flight, as a power of two.

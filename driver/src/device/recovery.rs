@@ -13,6 +13,7 @@ use super::{Device, ResetKind};
 use crate::bus::BusError;
 use crate::deadline::Deadline;
 use crate::error::{Error, Heartbeat};
+use crate::report::Report;
 
 /// A look at a chip that answers takes far less; one that hangs is told from a slow one by then, because the heartbeat's verdict takes
 /// half a second.
@@ -250,19 +251,33 @@ impl Inner {
         Err(ladder.failed(wrong))
     }
 
-    /// What the policy says, to whoever has met an error of a queue or a command of that life. Never waits for another thread that is
-    /// at it.
+    /// What the policy says, to whoever has met an error of a queue or a command of that life, and the report on it. Never waits for
+    /// another thread that is at it.
     #[cold]
     pub(crate) fn met(&self, life: Life, error: &Error) {
-        let Some(most) = self.policy.up_to() else {
-            return;
-        };
-        if life != self.life() || !is_of_device(error) {
+        if life != self.life() {
             return;
         }
-        match self.recover(Some(life), most) {
-            Ok(_) | Err(Error::Resetting { .. }) => {}
-            Err(error) => tracing::error!(%error, "the policy's recovery"),
+        let helps = is_of_device(error);
+        let mut report = (helps || matches!(error, Error::Disconnected { .. }))
+            .then(|| self.reports.begin(life.number()))
+            .filter(|first| *first)
+            .map(|_| Report::snapshot(self, Some(error)));
+        if let Some(most) = self.policy.up_to().filter(|_| helps) {
+            match self.recover(Some(life), most) {
+                Ok(recovery) => {
+                    if let Some(report) = &mut report {
+                        let steps = recovery.steps.iter().map(ToString::to_string);
+                        report.recovered_by.extend(steps);
+                    }
+                }
+                Err(Error::Resetting { .. }) => {}
+                Err(error) => tracing::error!(%error, "the policy's recovery"),
+            }
+        }
+        if let Some(mut report) = report {
+            report.ask_for_logs(self);
+            self.reports.write(&report);
         }
     }
 

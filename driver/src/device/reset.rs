@@ -68,15 +68,20 @@ impl Inner {
         }
     }
 
-    /// Resets the device, for who has the right to.
-    pub(super) fn reset_alone(&self, kind: ResetKind) -> Result<(), Error> {
-        tracing::info!(device = %self.name, ?kind, "resetting");
+    /// Ends the device's life: whoever uses it is told, until a reset succeeds.
+    pub(super) fn give_up_admin(&self) {
         self.begin_reset();
         self.set_identity(None);
         if let Some(admin) = self.admin().take() {
             // Its rings, and what its commands name, until the reset has succeeded.
             self.keep_until_reset(admin.life(), admin);
         }
+    }
+
+    /// Resets the device, for who has the right to.
+    pub(super) fn reset_alone(&self, kind: ResetKind) -> Result<(), Error> {
+        tracing::info!(device = %self.name, ?kind, "resetting");
+        self.give_up_admin();
         let status = match kind {
             ResetKind::FirmwareRestart => self.restart()?,
             ResetKind::Flr => self.reset_function(|deadline| self.function.reset(deadline))?,

@@ -23,6 +23,7 @@
 mod command;
 #[cfg(feature = "tokio")]
 mod future;
+mod health;
 mod options;
 mod recovery;
 mod stage;
@@ -39,6 +40,7 @@ use auk_asic::{Fault, State, Status};
 pub use command::{Command, Place};
 #[cfg(feature = "tokio")]
 pub use future::{AsyncQueue, Submitted};
+pub use health::QueueHealth;
 pub use options::QueueOptions;
 pub use wait::Completions;
 pub use wait_mode::WaitMode;
@@ -87,6 +89,8 @@ pub struct IoQueue {
     lost_by: Option<Cause>,
     /// The chip was asked to delete it.
     deleted: bool,
+    /// What the last look at its health has found.
+    seen: Option<health::Seen>,
 }
 
 /// Why a queue ended before its commands did.
@@ -144,6 +148,7 @@ impl Device {
             dead: None,
             lost_by: None,
             deleted: false,
+            seen: None,
         };
         made.create()?;
         Ok(made)
@@ -168,6 +173,7 @@ impl IoQueue {
             coalescing: self.coalescing,
         };
         let deadline = Deadline::after(inner.capabilities.timeouts().command);
+        inner.show_rings(queue, self.pair.view());
         inner.execute_in(self.life, command, None, "creating a queue", deadline)?;
         Ok(())
     }
@@ -437,6 +443,7 @@ impl IoQueue {
 
 impl Drop for IoQueue {
     fn drop(&mut self) {
+        self.inner.hide_rings(self.number.get());
         let deadline = Deadline::after(self.inner.capabilities.timeouts().queue);
         if let Err(error) = self.delete(deadline) {
             tracing::warn!(%error, "a queue was dropped that the chip could not delete");

@@ -1,13 +1,13 @@
 //! `auk show`: all that is known of one device.
 
 mod opened;
-mod seen;
+pub(super) mod seen;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use auk_driver::pci::{Bdf, Host, PciError, PciFunction, VfioHolders};
+use auk_driver::pci::{Bdf, Host, PciFunction, VfioHolders};
 use serde::Serialize;
 
 use crate::failure::{self, FOUND_WRONG};
@@ -57,7 +57,7 @@ struct Document {
 /// Shows the device below `root`.
 pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     let host = Host::at(root);
-    let function = find(&host, args.address)?;
+    let function = inventory::find(&host, args.address)?;
     // First opened and then looked at: it is the state after the reset at open that is shown.
     let opened = match args.open {
         true => Some(open(&host, &function, args)?),
@@ -95,29 +95,6 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
 fn kernel_taint(host: &Host) -> Option<u64> {
     let text = std::fs::read_to_string(host.root().join("proc/sys/kernel/tainted"));
     text.ok()?.trim().parse().ok()
-}
-
-/// The function, or an error that says which there are.
-fn find(host: &Host, address: Bdf) -> anyhow::Result<PciFunction> {
-    host.function(address).map_err(|error| match error {
-        PciError::NoSuchFunction { .. } => {
-            let there: Vec<String> = inventory::devices(host)
-                .unwrap_or_default()
-                .iter()
-                .map(|function| function.bdf().to_string())
-                .collect();
-            let hint = if there.is_empty() {
-                format!(
-                    "there are no accelerators or NICs below {}",
-                    host.root().display()
-                )
-            } else {
-                format!("there are {}", there.join(", "))
-            };
-            failure::with_hint(error, hint)
-        }
-        error => error.into(),
-    })
 }
 
 fn open(host: &Host, function: &PciFunction, args: &Args) -> anyhow::Result<Opened> {

@@ -159,7 +159,7 @@ fn link(link: &Link) -> Fields {
     fields
 }
 
-fn firmware(vitals: &VitalSigns) -> Fields {
+pub(in crate::cmd) fn firmware(vitals: &VitalSigns) -> Fields {
     let mut fields = Fields::new("Firmware");
     let last = match &vitals.last_fault {
         Some(last) => format!("{}, in generation {}", last.fault, last.generation),
@@ -185,7 +185,7 @@ fn firmware(vitals: &VitalSigns) -> Fields {
     fields
 }
 
-fn vital_signs(vitals: &VitalSigns) -> Fields {
+pub(in crate::cmd) fn vital_signs(vitals: &VitalSigns) -> Fields {
     let mut fields = Fields::new("Vital signs");
     let throttled = if vitals.throttled_by.is_empty() {
         Cell::from("no")
