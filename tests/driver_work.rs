@@ -2,6 +2,8 @@
 
 mod driver_support;
 
+use std::time::Duration;
+
 use auk_asic::ident::Model;
 use auk_asic::program::Program;
 use auk_driver::{Command, Error, QueueOptions};
@@ -112,3 +114,36 @@ macro_rules! on_a_simulated_chip {
 }
 
 auk_chip_checks::for_each_check!(on_a_simulated_chip);
+
+#[test]
+fn the_health_of_a_queue_is_known_without_asking_the_chip() {
+    let chip = chip();
+    let device = open(&chip);
+    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
+    let fresh = queue.health();
+    assert_eq!(
+        (fresh.submitted, fresh.completed, fresh.in_flight),
+        (0, 0, 0)
+    );
+    assert!(fresh.ended.is_none() && !fresh.posted);
+
+    queue.run(&Command::nop(), SOON).unwrap();
+    let semaphore = device.buffer(8).unwrap();
+    let ticket = queue.submit(&Command::wait(&semaphore, 1, 9_000)).unwrap();
+    let busy = queue.health();
+    assert_eq!((busy.submitted, busy.completed, busy.in_flight), (2, 1, 1));
+    assert_eq!(busy.stalled, Duration::ZERO);
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(queue.health().stalled >= Duration::from_millis(20));
+
+    semaphore.store(0, 1).unwrap();
+    let began = std::time::Instant::now();
+    while !queue.health().posted {
+        assert!(began.elapsed() < SOON, "the chip posts what has ended");
+    }
+    assert_eq!(queue.health().stalled, Duration::ZERO);
+    queue.wait(ticket, SOON).unwrap();
+    assert_eq!(queue.health().completed, 2);
+    device.restart_firmware().unwrap();
+    assert!(queue.health().ended.is_some());
+}

@@ -131,6 +131,19 @@ pub enum DmaError {
 }
 
 impl DmaError {
+    /// Whether a device's connection has ended by it, so that nothing can be mapped for that any more.
+    pub(super) const fn is_lost_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Bus {
+                source: BusError::Disconnected { .. }
+                    | BusError::TimedOut { .. }
+                    | BusError::Protocol { .. },
+                ..
+            }
+        )
+    }
+
     /// Whether it was for want of something that smaller or fewer mappings need less of.
     pub(super) const fn is_want(&self) -> bool {
         match self {

@@ -35,6 +35,8 @@ struct Attached {
     functions: usize,
     /// NUMA nodes that they are at.
     nodes: BTreeSet<u32>,
+    /// The other end is gone: nothing more is mapped for it, and the others are not to suffer from that.
+    lost: bool,
 }
 
 impl Default for Layout {
@@ -72,7 +74,7 @@ impl Layout {
     /// Mappings that the target which allows the fewest allows.
     pub(super) fn mappings_left(&self) -> Result<Option<u64>, BusError> {
         let mut least = None;
-        for Attached { target, .. } in &self.targets {
+        for Attached { target, .. } in self.targets.iter().filter(|known| !known.lost) {
             let left = target.mappings_left()?;
             least = least.into_iter().chain(left).min();
         }
@@ -141,6 +143,7 @@ impl DmaSpace {
                 target,
                 functions: 1,
                 nodes: BTreeSet::new(),
+                lost: false,
             });
         }
         layout.iova.intersect(&allowed);
@@ -189,20 +192,35 @@ impl DmaSpace {
 }
 
 impl SpaceInner {
-    /// Maps an arena for every target, whose IOVA was taken; on error for none.
+    /// Maps an arena for every target, whose IOVA was taken; on error for none. A target that is found gone is passed over, now and
+    /// from now on: no command that names the memory can reach what is behind it.
     pub(super) fn map(&self, layout: &mut Layout, arena: &Arc<Arena>) -> Result<(), DmaError> {
-        for (index, Attached { target, .. }) in layout.targets.iter().enumerate() {
-            if let Err(error) = map_for(&**target, arena, layout.made()) {
-                let mut clean = true;
-                for mapped in &layout.targets[..index] {
-                    clean &= self.unmap_for(&*mapped.target, arena);
+        let made = layout.made();
+        let mut mapped = Vec::with_capacity(layout.targets.len());
+        let mut refused = None;
+        for known in layout.targets.iter_mut().filter(|known| !known.lost) {
+            match map_for(&*known.target, arena, made) {
+                Ok(()) => mapped.push(&known.target),
+                Err(error) if error.is_lost_connection() => {
+                    tracing::warn!(%error, "what is allocated from now on is not mapped for a device that is gone");
+                    known.lost = true;
                 }
-                if clean {
-                    let (iova, bytes) = (arena.iova, arena.bytes());
-                    layout.iova.give(iova, bytes, &(0..=u64::MAX));
+                Err(error) => {
+                    refused = Some(error);
+                    break;
                 }
-                return Err(error);
             }
+        }
+        if let Some(error) = refused {
+            let mut clean = true;
+            for target in mapped {
+                clean &= self.unmap_for(&**target, arena);
+            }
+            if clean {
+                let (iova, bytes) = (arena.iova, arena.bytes());
+                layout.iova.give(iova, bytes, &(0..=u64::MAX));
+            }
+            return Err(error);
         }
         layout.places.add(arena);
         layout.arenas.insert(arena.iova, Arc::clone(arena));
