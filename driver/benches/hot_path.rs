@@ -55,7 +55,7 @@ const EXITS: [(&str, &str); 14] = [
     ),
     ("grow_one", "the caller's list of tickets has no room"),
     ("IoQueue::die", "the queue has ended"),
-    ("IoQueue::dead_error", "the queue has ended"),
+    ("IoQueue::error_of", "the queue has ended"),
     ("IoQueue::failure", "a command has failed"),
     ("waited_in_vain", "a command that is waited for has failed"),
     ("Command::refusal", "a command is refused"),

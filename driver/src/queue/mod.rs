@@ -362,6 +362,8 @@ impl IoQueue {
         self.error_of(self.dead.as_ref())
     }
 
+    #[cold]
+    #[inline(never)]
     fn error_of(&self, cause: Option<&Cause>) -> Error {
         let device = Arc::clone(&self.inner.name);
         match cause {
