@@ -136,10 +136,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// The target of log lines on what the command tells in its own words.
+    /// Filters for log lines on what the command tells in its own words.
     pub(crate) const fn tells(&self) -> Option<&'static str> {
         match self {
-            Self::Demo(_) | Self::Soak(_) => Some("auk_health::agent::tell"),
+            Self::Demo(_) => Some("auk_health::agent::tell=off"),
+            Self::Soak(_) => Some("auk_driver=off,auk_health=off,auk_sim=off"),
             _ => None,
         }
     }

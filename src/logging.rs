@@ -23,7 +23,7 @@ pub(crate) fn start(verbose: u8, told: Option<&str>) {
     let journal = journal();
     let level = match (verbose.saturating_add(u8::from(journal.is_some())), told) {
         (0, None) => "warn".to_owned(),
-        (0, Some(target)) => format!("warn,{target}=off"),
+        (0, Some(told)) => format!("warn,{told}"),
         (1, _) => "info".to_owned(),
         (2, _) => "debug".to_owned(),
         _ => "trace".to_owned(),

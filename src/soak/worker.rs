@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use auk_asic::firmware::FirmwareVersion;
 use auk_asic::ident::Model;
 use auk_driver::pci::{Bdf, Host};
-use auk_driver::{Device, Error, OpenOptions, ResetKind};
+use auk_driver::{Device, DmaSpace, Error, OpenOptions, ResetKind};
 use auk_sim::firmware::build_image;
 use fastrand::Rng;
 
@@ -20,6 +20,7 @@ const REST: Duration = Duration::from_millis(20);
 /// Runs jobs on a chip until it is told to stop, and then until the one at hand has its right answer, or `patience` is over.
 pub(super) fn work(
     (root, bdf): (&Path, Bdf),
+    space: &DmaSpace,
     seed: u64,
     ledger: &Ledger,
     stop: &AtomicBool,
@@ -28,6 +29,7 @@ pub(super) fn work(
     let mut worker = Worker {
         root,
         bdf,
+        space,
         random: Rng::with_seed(seed),
         ledger,
         device: None,
@@ -55,6 +57,8 @@ pub(super) fn work(
 struct Worker<'a> {
     root: &'a Path,
     bdf: Bdf,
+    /// One for all chips, as a job has it.
+    space: &'a DmaSpace,
     random: Rng,
     ledger: &'a Ledger,
     device: Option<Device>,
@@ -122,7 +126,9 @@ impl Worker<'_> {
         let device = match &mut self.device {
             Some(device) => device,
             none => {
-                let options = OpenOptions::default().restart_faulted(true);
+                let options = OpenOptions::default()
+                    .restart_faulted(true)
+                    .space(self.space);
                 none.insert(Device::open(&Host::at(self.root), self.bdf, &options)?)
             }
         };
