@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use auk_asic::program::{Activation, Gemm, Precision, Program};
 use auk_driver::{
-    Command, Device, DeviceMemory, DmaBuffer, Error, IoQueue, LoadedProgram, QueueOptions, Ticket,
-    WaitMode,
+    Command, Device, DeviceMemory, DmaBuffer, Error, IoQueue, LoadedProgram, QueueOptions, Step,
+    Ticket, WaitMode,
 };
 use fastrand::Rng;
 
@@ -195,6 +195,16 @@ impl Bench {
         self.output.read(0, &mut found)?;
         let wrong = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
         Ok((wrong > 0).then(|| format!("{wrong} of {} bytes of {:?}", expected.len(), job.kind)))
+    }
+
+    /// Gets the queue to work again, and the chip if need be. Whether all else must be made anew.
+    pub(super) fn recover(&mut self) -> Result<bool, Error> {
+        let recovery = self.queue.recover(Step::HotReset)?;
+        self.strays = self.queue.strays();
+        let steps = recovery.steps.iter();
+        Ok(steps
+            .map(|climbed| climbed.step)
+            .any(|step| step > Step::QueueReset))
     }
 
     /// Completions of no command since this was asked last.

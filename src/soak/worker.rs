@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use auk_asic::firmware::FirmwareVersion;
 use auk_asic::ident::Model;
 use auk_driver::pci::{Bdf, Host};
-use auk_driver::{Device, DmaSpace, Error, OpenOptions, ResetKind};
+use auk_driver::{Device, DmaSpace, Error, OpenOptions, ResetKind, Step};
 use auk_sim::firmware::build_image;
 use fastrand::Rng;
 
@@ -34,7 +35,6 @@ pub(super) fn work(
         ledger,
         device: None,
         bench: None,
-        step: Step::Queue,
     };
     let mut jobs = Rng::with_seed(seed.wrapping_add(1));
     while !stop.load(Ordering::Relaxed) {
@@ -63,17 +63,6 @@ struct Worker<'a> {
     ledger: &'a Ledger,
     device: Option<Device>,
     bench: Option<Bench>,
-    /// What is tried when the next error comes.
-    step: Step,
-}
-
-/// The ladder, from the smallest step.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Queue,
-    Restart,
-    Flr,
-    Open,
 }
 
 /// How long the chip may take for what firmware does.
@@ -101,7 +90,6 @@ impl Worker<'_> {
         });
         match outcome {
             Ok((wrong, strays)) => {
-                self.step = Step::Queue;
                 if strays > 0 {
                     self.ledger.signal(Signal::Strays(strays));
                 }
@@ -114,9 +102,9 @@ impl Worker<'_> {
                 true
             }
             Err(error) => {
-                tracing::debug!(%error, chip = %self.bdf, step = ?self.step, "a job failed");
+                tracing::debug!(%error, chip = %self.bdf, "a job failed");
                 self.ledger.signal(Signal::Error(error.to_string()));
-                self.climb(&error);
+                self.recover(&error);
                 false
             }
         }
@@ -138,38 +126,37 @@ impl Worker<'_> {
         }
     }
 
-    /// The next step of the ladder; each takes what the steps before it have left.
-    fn climb(&mut self, error: &Error) {
-        self.ledger.count(|counts| counts.recoveries += 1);
-        if let Some(bench) = &mut self.bench {
-            let strays = bench.new_strays();
-            if strays > 0 {
-                self.ledger.signal(Signal::Strays(strays));
-            }
+    /// Gets the chip back: the queue alone where that is enough, else by the ladder, else by opening it again.
+    fn recover(&mut self, error: &Error) {
+        let strays = self.bench.as_mut().map_or(0, Bench::new_strays);
+        if strays > 0 {
+            self.ledger.signal(Signal::Strays(strays));
+        }
+        if let Some(bench) = &mut self.bench
+            && !is_lost(error)
+            && bench.recover().is_ok_and(|made_anew| !made_anew)
+        {
+            self.ledger.count(|counts| counts.recoveries += 1);
+            return;
         }
         self.bench = None;
-        let lost = matches!(
-            error,
-            Error::Disconnected { .. } | Error::MappingLost { .. }
-        );
-        let step = if lost { Step::Open } else { self.step };
-        let (tried, next) = match (step, &self.device) {
-            (Step::Queue, Some(_)) => (Ok(()), Step::Restart),
-            (Step::Restart, Some(device)) => (restart(device), Step::Flr),
-            (Step::Flr, Some(device)) => {
-                let reset = device.reset(ResetKind::Flr);
-                (reset.map_err(anyhow::Error::from), Step::Open)
-            }
-            (Step::Open, _) | (_, None) => {
-                self.device = None;
-                std::thread::sleep(REST);
-                (Ok(()), Step::Queue)
-            }
+        let Some(device) = &self.device else {
+            return std::thread::sleep(REST);
         };
-        if let Err(error) = tried {
-            self.ledger.signal(Signal::Error(error.to_string()));
+        self.ledger.count(|counts| counts.recoveries += 1);
+        let recovered = if is_lost(error) {
+            Err(anyhow!("{error}"))
+        } else {
+            device
+                .recover(Step::HotReset)
+                .map(drop)
+                .or_else(|_| restart(device))
+        };
+        if let Err(error) = recovered {
+            self.ledger.signal(Signal::Error(format!("{error:#}")));
+            self.device = None;
+            std::thread::sleep(REST);
         }
-        self.step = next;
     }
 
     /// Does what a fault needs.
@@ -184,7 +171,14 @@ impl Worker<'_> {
         };
         if let Err(error) = done {
             self.ledger.signal(Signal::Error(error.to_string()));
-            self.step = Step::Restart;
         }
     }
+}
+
+/// Whether the way to the chip is gone: only opening it again helps.
+const fn is_lost(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Disconnected { .. } | Error::MappingLost { .. }
+    )
 }
