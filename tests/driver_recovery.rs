@@ -426,7 +426,6 @@ fn a_completion_that_never_comes_ends_with_the_reset_of_its_queue() {
         Verb::CompletionDrop,
         Verb::CompletionWrongId,
         Verb::CompletionWrongQueue,
-        Verb::CompletionStaleTag,
     ] {
         let chip = hasty_chip();
         let device = open(&chip);
@@ -445,6 +444,19 @@ fn a_completion_that_never_comes_ends_with_the_reset_of_its_queue() {
         queue.execute(&Command::nop()).unwrap();
         assert_strict(&chip);
     }
+}
+
+#[test]
+fn a_completion_of_a_former_life_is_told_from_the_right_one_by_its_tag() {
+    let chip = chip();
+    let device = open(&chip);
+    let mut queue = queue_of(&device);
+    inject(&chip, Verb::CompletionStaleTag { ms: 50 });
+    queue.run(&Command::nop(), SOON).unwrap();
+    assert_eq!(queue.strays(), 1);
+    assert_eq!(queue.in_flight(), 0);
+    queue.run(&Command::nop(), SOON).unwrap();
+    assert_strict(&chip);
 }
 
 #[test]
@@ -561,4 +573,19 @@ fn a_bar_that_reads_ones_takes_more_than_a_restart_and_nothing_once_it_answers()
     let recovery = device.recover(Step::HotReset).unwrap();
     assert_eq!(steps(&recovery), []);
     queue.run(&Command::nop(), SOON).unwrap();
+}
+
+#[test]
+fn a_chip_that_died_in_a_reset_and_came_back_is_let_decode_before_it_is_read() {
+    let chip = chip();
+    let device = open(&chip);
+    chip.inject(Verb::ResetDead).unwrap();
+    device.reset(ResetKind::Flr).unwrap_err();
+    device.check().unwrap_err();
+    chip.inject(Verb::Heal).unwrap();
+    device.recover(Step::HotReset).unwrap();
+    let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
+    queue.run(&Command::nop(), SOON).unwrap();
+    drop(queue);
+    assert_strict(&chip);
 }

@@ -3,12 +3,13 @@
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use auk_asic::Malformed;
 use auk_asic::admin::{AdminCommand, Identify};
 use auk_asic::bar0;
+use auk_asic::config::header;
 use auk_asic::register::Register;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -109,6 +110,8 @@ pub(crate) struct Inner {
     leftovers: Mutex<VecDeque<Leftover>>,
     /// Memory that the chip may still write, kept until a reset says otherwise.
     quarantine: Mutex<Vec<Box<dyn Any + Send>>>,
+    /// COMMAND lets the BARs decode, as far as is known.
+    decodes: AtomicBool,
     /// Offset in config space of the vital signs.
     pub(super) vitals: Option<u16>,
     /// The function in sysfs, when there is one.
@@ -209,6 +212,7 @@ impl Inner {
             doorbells: Mutex::new(BTreeMap::new()),
             leftovers: Mutex::new(VecDeque::new()),
             quarantine: Mutex::new(Vec::new()),
+            decodes: AtomicBool::new(true),
             vitals: parts.vitals,
             listed: parts.listed,
             _lease: parts.lease,
@@ -229,11 +233,27 @@ impl Inner {
         Ok(())
     }
 
+    /// A reset of the function is about to begin: it clears COMMAND.
+    pub(super) fn stops_decoding(&self) {
+        self.decodes.store(false, Ordering::Relaxed);
+    }
+
+    /// Lets the BARs decode again after a reset, also one that failed before that could be done.
+    pub(super) fn decode(&self) -> Result<(), Error> {
+        if !self.decodes.load(Ordering::Relaxed) {
+            self.set_command(header::COMMAND_MEMORY, 0)?;
+            self.decodes.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     pub(crate) fn read_register(&self, register: Register) -> Result<u32, Error> {
+        self.decode()?;
         read_register(&*self.function, &self.name, register)
     }
 
     pub(crate) fn write_register(&self, register: Register, value: u32) -> Result<(), Error> {
+        self.decode()?;
         self.function
             .write(Region::Bar0, register.offset, &value.to_le_bytes())
             .map_err(|source| bus_error(&self.name, register.name, source))

@@ -328,6 +328,13 @@ fn set_command(
     };
     let config = FunctionConfig(function);
     let old = config.read_u16(header::COMMAND).map_err(wrong)?;
+    // COMMAND has reserved bits that read 0: PCI Express Base Specification 6.0, section 7.5.1.1.3.
+    if old == u16::MAX {
+        return Err(Error::Gone {
+            device: Arc::clone(name),
+            found: u32::MAX,
+        });
+    }
     let new = (old | set) & !clear;
     function
         .write(

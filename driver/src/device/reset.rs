@@ -153,9 +153,10 @@ impl Inner {
             tracing::debug!(%error, "before the reset");
         }
         let timeouts = self.capabilities.timeouts();
+        self.stops_decoding();
         reset(self.reset_deadline())
             .map_err(|source| self.bus_error("resetting the function", source))?;
-        self.set_command(auk_asic::config::header::COMMAND_MEMORY, 0)?;
+        self.decode()?;
         self.settle(Deadline::after(timeouts.flr + timeouts.ready))
     }
 }
