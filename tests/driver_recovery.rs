@@ -485,6 +485,19 @@ fn a_completion_that_comes_twice_is_counted_and_ends_nothing_else() {
 }
 
 #[test]
+fn a_completion_of_a_former_life_is_counted_and_the_right_one_is_taken() {
+    let chip = chip();
+    let device = open(&chip);
+    let mut queue = queue_of(&device);
+    queue.reset(SOON).unwrap();
+    inject(&chip, Verb::CompletionStaleTag { ms: 20 });
+    for _ in 0..4 {
+        queue.run(&Command::nop(), SOON).unwrap();
+    }
+    assert_eq!((queue.strays(), queue.in_flight()), (1, 0));
+}
+
+#[test]
 fn a_queue_that_stands_still_is_reset_and_others_work_meanwhile() {
     let chip = hasty_chip();
     let device = open(&chip);
@@ -534,6 +547,32 @@ fn a_chip_that_crashes_at_each_start_is_given_up_after_the_last_step() {
     let recovery = device.recover(Step::HotReset).unwrap();
     assert_eq!(steps(&recovery), [Step::FirmwareRestart]);
     queue_of(&device).run(&Command::nop(), SOON).unwrap();
+}
+
+#[test]
+fn by_policy_a_chip_that_cannot_be_brought_back_is_not_tried_again() {
+    let chip = chip();
+    let device = open_with(&chip, RecoveryPolicy::DeviceOnly);
+    let for_ever = Trigger {
+        times: 0,
+        ..Trigger::default()
+    };
+    let injection = Injection::new("", Verb::BootLoop).when(for_ever);
+    chip.inject_when(&injection).unwrap();
+    inject(&chip, Verb::FirmwareCrash);
+    let checked = || assert!(matches!(device.check(), Err(Error::Faulted { .. })));
+    checked();
+    let tried = generation(&device);
+    assert_eq!(tried, 2);
+    checked();
+    assert!(device.alloc(4096).is_err());
+    assert_eq!(generation(&device), tried);
+
+    inject(&chip, Verb::Heal);
+    device.recover(Step::FirmwareRestart).unwrap();
+    inject(&chip, Verb::FirmwareCrash);
+    checked();
+    device.check().unwrap();
 }
 
 #[test]

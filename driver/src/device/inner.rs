@@ -98,6 +98,8 @@ pub(crate) struct Inner {
     /// `None` while the chip has no admin queue of ours.
     admin: Mutex<Option<Admin>>,
     pub(crate) policy: RecoveryPolicy,
+    /// The life at whose end the policy's recovery has failed.
+    pub(super) given_up: AtomicU32,
     pub(super) reports: Reports,
     /// Of the I/O queues, for reports.
     rings: Mutex<BTreeMap<u16, RingView>>,
@@ -204,6 +206,8 @@ impl Inner {
             life: AtomicU32::new(1),
             admin: Mutex::new(None),
             policy: parts.policy,
+            // No life that has begun.
+            given_up: AtomicU32::new(u32::MAX),
             reports: parts.reports,
             rings: Mutex::default(),
             resetting: Mutex::new(()),

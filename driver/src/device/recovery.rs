@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use auk_asic::{State, Status, bar0};
@@ -255,7 +256,8 @@ impl Inner {
     /// another thread that is at it.
     #[cold]
     pub(crate) fn met(&self, life: Life, error: &Error) {
-        if life != self.life() {
+        // Whoever has failed to bring the device back has said so; it is the caller's from then on.
+        if life != self.life() || self.given_up.load(Ordering::Acquire) == life.number() {
             return;
         }
         let helps = is_of_device(error);
@@ -272,7 +274,10 @@ impl Inner {
                     }
                 }
                 Err(Error::Resetting { .. }) => {}
-                Err(error) => tracing::error!(%error, "the policy's recovery"),
+                Err(error) => {
+                    tracing::error!(%error, "the policy's recovery");
+                    self.given_up.store(self.life().number(), Ordering::Release);
+                }
             }
         }
         if let Some(mut report) = report {
