@@ -571,3 +571,23 @@ fn replays_are_judged_by_a_rate_that_lasts() {
     assert_eq!(verdict.state, HealthState::Degraded);
     assert_eq!(verdict.evidence[0].what, "pcie_replays");
 }
+
+#[test]
+fn a_sensor_that_says_what_no_die_has_is_not_believed() {
+    let mut bench = running();
+    bench.vitals().die_temperature = i16::MIN;
+    bench.looks(20);
+    let verdict = bench.verdict("temperature");
+    assert_eq!(verdict.state, HealthState::Unobservable);
+    assert!(verdict.reason.contains("-3276.8 C"), "{}", verdict.reason);
+    assert_ne!(bench.state(), HealthState::Healthy);
+    bench.vitals().die_temperature = i16::MAX;
+    bench.looks(20);
+    assert_eq!(
+        bench.verdict("temperature").state,
+        HealthState::Unobservable
+    );
+    bench.vitals().die_temperature = 420;
+    bench.looks(1);
+    assert_eq!(bench.verdict("temperature").state, HealthState::Healthy);
+}

@@ -1,5 +1,6 @@
 //! Die temperature, held against the points that the chip advertises.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,9 @@ use crate::config::{self, Keys, Section};
 use crate::facts::FactKind;
 use crate::status::celsius;
 use crate::verdict::Action;
+
+/// Tenths of a degree that a die can have: beyond what one may be stored at (JESD22-A119 and A103), a sensor talks nonsense.
+const POSSIBLE: RangeInclusive<i16> = -650..=1500;
 
 /// Limits. The throttle and shutdown points themselves are the chip's.
 #[derive(Clone, Debug)]
@@ -75,6 +79,14 @@ impl Check for Temperature {
         }
         let now = view.now.uptime;
         let die = vitals.die_temperature;
+        // By whole numbers: this is made in each look, and a fraction in binary costs many times as much.
+        let (sign, tenths) = (if die < 0 { "-" } else { "" }, die.unsigned_abs());
+        let found = format!("{sign}{}.{} C", tenths / 10, tenths % 10);
+        if !POSSIBLE.contains(&die) {
+            return Ok(Finding::blind(format!(
+                "the sensor says {found}, which no die has"
+            )));
+        }
         let limits = &view.settings.limits.temperature;
         let tenths = i16::try_from(limits.margin_celsius * 10).unwrap_or(i16::MAX);
         let edge = shutdown.saturating_sub(tenths);
@@ -84,10 +96,6 @@ impl Check for Temperature {
         let latched = self
             .latch
             .update(now, too_long, die >= throttle, view.settings.clear_after);
-
-        // By whole numbers: this is made in each look, and a fraction in binary costs many times as much.
-        let (sign, tenths) = (if die < 0 { "-" } else { "" }, die.unsigned_abs());
-        let found = format!("{sign}{}.{} C", tenths / 10, tenths % 10);
         let evidence = |limit: i16, held: Duration| {
             let limit = format!(
                 "below {:.1} C, or above for less than {}",
