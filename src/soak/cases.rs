@@ -15,7 +15,7 @@ pub(super) enum Sight {
     Strays,
     /// A result is late.
     Late,
-    /// This check of the agent says another thing than before, and not that all is well.
+    /// This check of the agent holds something against the chip.
     Check(&'static str),
 }
 

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use auk_health::AgentHandle;
+use auk_health::operator::Order;
 use auk_health::verdict::HealthState;
+use auk_health::{AgentHandle, client};
 use auk_sim::host::{SimulatedChip, SimulatedHost};
 use auk_sim::inject::{Injection, Verb};
 use fastrand::Rng;
@@ -18,6 +19,8 @@ use super::ledger::{Ledger, Signal};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Rest between two faults, in which nothing may be seen.
 const QUIET: Duration = Duration::from_millis(150);
+/// Longest wait for the agent to take an order.
+const ORDER: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(2);
 
 /// What became of a kind of fault.
@@ -100,7 +103,10 @@ impl Director<'_> {
         if case.wish.is_none() && case.verb.entry().occasion != auk_sim::inject::Occasion::Now {
             case.when.skip = skip;
         }
-        let before: Vec<_> = case.sights.iter().map(|sight| self.said(*sight)).collect();
+        for sight in case.sights {
+            self.clear(*sight);
+        }
+        let standing: Vec<_> = case.sights.iter().map(|sight| self.says(*sight)).collect();
         let acted_before = self.acted(name);
         let target = self.chip.bdf.to_string();
         let injection = Injection::new(target.clone(), case.verb.clone()).when(case.when.clone());
@@ -119,8 +125,8 @@ impl Director<'_> {
         let seen = acted
             && self.eventually(|| {
                 signals.extend(self.ledger.take_signals());
-                let mut sights = case.sights.iter().zip(&before);
-                sights.all(|(sight, before)| self.is_seen(*sight, before.as_deref(), &signals))
+                let mut sights = case.sights.iter().zip(&standing);
+                sights.all(|(sight, stands)| *stands || self.is_seen(*sight, &signals))
             });
         let detection = met.elapsed();
         // What needs no heal goes on for a while, so that the work meets it.
@@ -175,23 +181,37 @@ impl Director<'_> {
         self.chip.chip.faults().get(name).copied().unwrap_or(0)
     }
 
-    /// What a check of the agent says of the chip.
-    fn said(&self, sight: Sight) -> Option<String> {
+    /// Whether a check of the agent holds something against the chip.
+    fn says(&self, sight: Sight) -> bool {
         let Sight::Check(check) = sight else {
-            return None;
+            return false;
         };
         let status = self.scene.agent.status();
-        let component = status.component(&self.chip.bdf.to_string())?;
-        let verdict = component.verdict(check)?;
-        (verdict.state != HealthState::Healthy).then(|| {
-            format!(
-                "{:?} {} {:?}",
-                verdict.state, verdict.reason, verdict.evidence
-            )
-        })
+        let component = status.component(&self.chip.bdf.to_string());
+        let verdict = component.and_then(|component| component.verdict(check));
+        verdict.is_some_and(|verdict| verdict.state != HealthState::Healthy)
     }
 
-    fn is_seen(&self, sight: Sight, before: Option<&str>, signals: &[Signal]) -> bool {
+    /// Has the agent drop what a check holds against the chip, so that it can be seen to find it again. Some of it stands
+    /// until the firmware was restarted.
+    fn clear(&self, sight: Sight) {
+        let Sight::Check(check) = sight else {
+            return;
+        };
+        let order = Order::Clear {
+            component: self.chip.bdf.to_string(),
+            check: Some(check.to_owned()),
+            reason: "the soak injects the next fault".to_owned(),
+        };
+        match client::order(self.scene.host.root(), &order, ORDER) {
+            Ok(_) => {
+                self.eventually(|| !self.says(sight));
+            }
+            Err(error) => tracing::debug!(%error, check, "not cleared"),
+        }
+    }
+
+    fn is_seen(&self, sight: Sight, signals: &[Signal]) -> bool {
         match sight {
             Sight::Error => signals
                 .iter()
@@ -205,10 +225,7 @@ impl Director<'_> {
             Sight::Late => signals
                 .iter()
                 .any(|signal| matches!(signal, Signal::Late(_))),
-            Sight::Check(_) => {
-                let now = self.said(sight);
-                now.is_some() && now.as_deref() != before
-            }
+            Sight::Check(_) => self.says(sight),
         }
     }
 
