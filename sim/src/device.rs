@@ -191,11 +191,13 @@ impl Device for ChipDevice {
 
     fn reset(&mut self) -> Result<(), Errno> {
         let hangs = self.access(|machine, now| {
-            if !machine.ailments.off_bus() {
-                machine.function_reset(now);
+            // The kernel has ENOTTY for a function that no reset reaches.
+            if machine.ailments.off_bus() {
+                return Err(Errno::ENOTTY);
             }
-            machine.ailments.reset.lasts()
-        });
+            machine.function_reset(now);
+            Ok(machine.ailments.reset.lasts())
+        })?;
         if hangs && !self.reset_ends() {
             return Err(Errno::EIO);
         }

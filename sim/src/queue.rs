@@ -475,6 +475,11 @@ impl Queue {
         true
     }
 
+    /// Whether its rings can be reached.
+    pub(crate) fn has_rings(&self) -> bool {
+        self.submissions.is_mapped() && self.completions.is_mapped()
+    }
+
     /// The client takes memory back: lets go of the rings that are in it.
     pub(crate) fn unmap(&mut self, iova: u64, size: u64) {
         self.submissions.unmap(iova, size);

@@ -16,7 +16,7 @@ use auk_asic::{Fault, State, Status};
 use auk_sim::Chip;
 use auk_sim::inject::{Injection, Opcode, Trigger, Verb};
 use auk_vfio_user::client::{Client, Options};
-use common::{DEADLINE, IOVA, Queue, Rig, eventually, fired, noise, small};
+use common::{DEADLINE, HOST_BYTES, IOVA, Queue, Rig, eventually, fired, noise, small};
 
 /// What shows that something does not happen.
 const WHILE: Duration = Duration::from_millis(30);
@@ -389,6 +389,17 @@ fn a_chip_off_the_bus_reads_ones_everywhere_and_does_nothing() {
     nothing_more(&rig, &mut queue);
     inject(&rig, Verb::Heal);
     assert_eq!(ids(&rig, &mut queue, 1), [0]);
+}
+
+#[test]
+fn a_chip_off_the_bus_takes_no_reset_and_its_memory_can_be_taken_away() {
+    let (rig, _queue) = rig();
+    inject(&rig, Verb::ConfigOnes { for_ms: 0 });
+    rig.device.try_reset().unwrap_err();
+    rig.device.unmap(IOVA, HOST_BYTES);
+    inject(&rig, Verb::Heal);
+    std::thread::sleep(WHILE);
+    assert_eq!(rig.chip.strict_violations(), []);
 }
 
 #[test]

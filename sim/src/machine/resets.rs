@@ -98,8 +98,14 @@ impl Machine {
 
     /// The client takes memory back.
     pub(crate) fn unmap(&mut self, iova: u64, size: u64) {
+        // Of a chip that is off the bus nobody can get its queues first.
+        let is_excused = self.ailments.off_bus();
         for queue in self.queues.iter_mut().flatten() {
             queue.unmap(iova, size);
+            if is_excused && !queue.has_rings() {
+                queue.stop(Stopped::RingNotMapped);
+                self.stopped |= 1 << queue.number();
+            }
         }
     }
 }

@@ -71,7 +71,11 @@ impl Wire {
     }
 
     pub fn reset(&self) {
-        self.client().reset(soon()).unwrap();
+        self.try_reset().unwrap();
+    }
+
+    pub fn try_reset(&self) -> Result<(), Error> {
+        self.client().reset(soon())
     }
 
     pub fn set_eventfd(&self, vector: u32, eventfd: &OwnedFd) -> Result<(), Error> {
