@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use auk_driver::{AsyncQueue, Command, Error, QueueOptions};
+use auk_driver::{AsyncQueue, Command, Error, OpenOptions, QueueOptions, RecoveryPolicy};
+use auk_sim::inject::Verb;
 use driver_support::*;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
@@ -258,4 +259,29 @@ fn futures_outside_of_a_runtime_are_an_error() {
     let queue = device.create_queue(&QueueOptions::default()).unwrap();
     let error = queue.into_async().unwrap_err();
     assert!(error.to_string().contains("runtime"), "{error}");
+}
+
+#[test]
+fn by_policy_futures_are_told_the_fault_and_the_chip_comes_back() {
+    let chip = chip();
+    let options = OpenOptions::default().recovery(RecoveryPolicy::DeviceOnly);
+    let device = try_open(&chip, &options).unwrap();
+    let semaphore = device.buffer(8).unwrap();
+    let queue = device.create_queue(&QueueOptions::default()).unwrap();
+    let queue = block_on(async {
+        let queue = queue.into_async().unwrap();
+        let wait = Command::wait(&semaphore, 1, 9_000);
+        let waiting = queue.submit(&wait, SOON);
+        chip.inject(Verb::FirmwareCrash).unwrap();
+        let error = waiting.await.unwrap_err();
+        assert!(matches!(error, Error::Faulted { .. }), "{error}");
+        queue
+    });
+    let mut queue = queue.into_inner();
+    // A runtime that ends drops what it has not begun; then this is who meets the fault.
+    if device.check().is_err() {
+        device.check().unwrap();
+    }
+    queue.reset(SOON).unwrap();
+    queue.run(&Command::nop(), SOON).unwrap();
 }

@@ -485,19 +485,6 @@ fn a_completion_that_comes_twice_is_counted_and_ends_nothing_else() {
 }
 
 #[test]
-fn a_completion_of_a_former_life_is_counted_and_the_right_one_is_taken() {
-    let chip = chip();
-    let device = open(&chip);
-    let mut queue = queue_of(&device);
-    queue.reset(SOON).unwrap();
-    inject(&chip, Verb::CompletionStaleTag { ms: 20 });
-    for _ in 0..4 {
-        queue.run(&Command::nop(), SOON).unwrap();
-    }
-    assert_eq!((queue.strays(), queue.in_flight()), (1, 0));
-}
-
-#[test]
 fn a_queue_that_stands_still_is_reset_and_others_work_meanwhile() {
     let chip = hasty_chip();
     let device = open(&chip);
@@ -627,4 +614,55 @@ fn a_chip_that_died_in_a_reset_and_came_back_is_let_decode_before_it_is_read() {
     queue.run(&Command::nop(), SOON).unwrap();
     drop(queue);
     assert_strict(&chip);
+}
+
+#[test]
+fn a_reset_that_fails_the_first_time_is_made_good_by_a_recovery() {
+    let chip = chip();
+    let device = open(&chip);
+    let mut queue = queue_of(&device);
+    inject(&chip, Verb::ResetFails);
+    let failed = device.reset(ResetKind::Flr).unwrap_err();
+    assert!(matches!(failed, Error::TimedOut { .. }), "{failed}");
+    assert!(matches!(
+        queue.submit(&Command::nop()),
+        Err(Error::Stale { .. })
+    ));
+    let recovery = device.recover(Step::HotReset).unwrap();
+    assert!(!recovery.steps.is_empty());
+    queue.reset(SOON).unwrap();
+    queue.run(&Command::nop(), SOON).unwrap();
+}
+
+#[test]
+fn a_chip_that_a_reset_has_killed_is_given_up_as_gone_until_it_is_back() {
+    let chip = chip();
+    let device = open(&chip);
+    let mut queue = queue_of(&device);
+    inject(&chip, Verb::ResetDead);
+    assert!(device.reset(ResetKind::Flr).is_err());
+    let error = device.recover(Step::HotReset).unwrap_err();
+    let Error::NotRecovered { source, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(matches!(*source, Error::Gone { .. }), "{source}");
+    inject(&chip, Verb::Heal);
+    device.recover(Step::HotReset).unwrap();
+    queue.reset(SOON).unwrap();
+    queue.run(&Command::nop(), SOON).unwrap();
+}
+
+#[test]
+fn a_reset_that_does_not_end_ends_the_connection_and_says_so_in_time() {
+    let chip = chip();
+    let device = open(&chip);
+    inject(&chip, Verb::ResetHang { for_ms: 0 });
+    let began = std::time::Instant::now();
+    let failed = device.reset(ResetKind::Flr).unwrap_err();
+    assert!(matches!(failed, Error::Disconnected { .. }), "{failed}");
+    let error = device.recover(Step::HotReset).unwrap_err();
+    assert!(error.to_string().contains("disconnected"), "{error}");
+    // Far from what the bus has for a request, and with room for a machine that is busy.
+    assert!(began.elapsed() < 2 * SOON, "{:?}", began.elapsed());
+    inject(&chip, Verb::Heal);
 }

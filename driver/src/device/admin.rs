@@ -216,7 +216,11 @@ impl Inner {
             }
             if let Err(error) = watch.pause() {
                 self.abandon(life, token);
-                return Err(error);
+                return Err(match error {
+                    // A chip that another thread resets serves nothing.
+                    Error::NotReady { .. } if self.life() != life => self.stale("command"),
+                    error => error,
+                });
             }
         }
     }

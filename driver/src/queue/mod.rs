@@ -351,7 +351,11 @@ impl IoQueue {
     #[cold]
     fn die(&mut self, cause: Cause) {
         self.reap_all();
-        self.dead = Some(cause);
+        self.dead = Some(match cause {
+            // A chip that another thread resets serves nothing.
+            Cause::NotServing(_) if self.inner.life() != self.life => Cause::Reset,
+            cause => cause,
+        });
         tracing::warn!(device = %self.inner.name, queue = self.number.get(), in_flight = self.pair.in_flight(), error = %self.dead_error(), "the queue has ended");
         self.pair.lose_all();
     }
