@@ -22,10 +22,13 @@ Examples:
   auk report 01:00.0 --restart
   auk report 01:00.0 --passive
 
-A chip that nobody has is opened, as a job would: it is reset, and what is in its memory is lost; a fault, the logs and all
-counters stay. One that is stopped on a fault has its logs when its firmware is restarted (--restart). Of a chip that somebody has, or that
-is not to be touched (--passive), the report has what sysfs shows. What could not be had is told last, with the reason. Nothing
-of a job's data is in a report. Programs have the driver write one on an error: OpenOptions::reports.";
+A chip that nobody has is opened, as a job would: it is reset, and what is
+in its memory is lost; a fault, the logs and all counters stay. One that is
+stopped on a fault has its logs when its firmware is restarted (--restart).
+Of a chip that somebody has, or that is not to be touched (--passive), the
+report has what sysfs shows. What could not be had is told last, with the
+reason. Nothing of a job's data is in a report. Programs have the driver write
+one on an error: OpenOptions::reports.";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
