@@ -9,8 +9,10 @@
 pub mod page;
 
 use std::fs;
+use std::io::Read as _;
 use std::mem::offset_of;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,11 +29,11 @@ use auk_health::operator::HOST;
 use auk_health::probe::discover::{Found, discover};
 use auk_health::probe::target::{Sample, Target};
 use auk_health::time::Moment;
-use auk_health::verdict::Transition;
+use auk_health::verdict::{HealthState, Transition};
 use auk_health::{Engine, Settings};
 use auk_sim::ChipProfile;
 use auk_sim::host::{Host, SimulatedHost};
-use auk_sim::inject::{Injection, Verb};
+use auk_sim::inject::{self, CONTROL_SOCKET, Injection, Verb};
 use tempfile::TempDir;
 
 pub const CHIP: &str = "0000:01:00.0";
@@ -40,8 +42,8 @@ pub const NIC: &str = "0000:41:00.0";
 /// Looks of which one is slow, and rare, as the agent has it.
 const SLOW: u64 = 10;
 const RARE: u64 = 30;
-/// Longest wait for hearts to beat: nobody's, when the simulated host is dead.
-const BEAT: Duration = Duration::from_secs(5);
+/// Longest wait for the host.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest wait for a command that a fault may have befallen.
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -58,10 +60,23 @@ pub enum Work {
     Reset,
 }
 
+/// Where a host is to begin that runs in a process of its own.
+const ROOT: &str = "AUK_TEST_ROOT";
+
+/// Who runs the simulated host.
+enum Runs {
+    Here(Box<SimulatedHost>),
+    /// A process that can be killed; it ends when its standard input does.
+    Child(Child),
+}
+
 /// A host of two chips and a NIC, the first chip in use, and the agent's engine.
 pub struct Ward {
-    job: Option<Job>,
-    host: SimulatedHost,
+    job: Job,
+    runs: Runs,
+    /// Nobody's heart beats any more.
+    dead: bool,
+    root: PathBuf,
     _directory: TempDir,
     targets: Vec<(Found, Target)>,
     engine: Engine,
@@ -74,58 +89,84 @@ pub struct Ward {
 
 impl Ward {
     pub fn new() -> Self {
-        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-        let directory = directory.unwrap();
-        let mut builder = Host::builder(directory.path().join("host")).nics(1);
-        for serial in [0xA1, 0xA2] {
-            builder = builder.chip(ChipProfile {
-                memory: 1 << 20,
-                ..ChipProfile::silicon(serial)
-            });
+        let directory = scratch();
+        let root = directory.path().join("host");
+        let host = Box::new(host_at(&root));
+        Self::of(directory, root, Runs::Here(host))
+    }
+
+    /// The same, in a process of its own.
+    pub fn in_a_process() -> Self {
+        let directory = scratch();
+        let root = directory.path().join("host");
+        let child = Process::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_host_for_another_process", "--ignored"])
+            .env(ROOT, &root)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn();
+        let begun = Instant::now();
+        while !root.join(CONTROL_SOCKET).exists() {
+            assert!(begun.elapsed() < PATIENCE, "the host does not start");
+            thread::sleep(Duration::from_millis(5));
         }
-        let host = builder.start().unwrap();
+        Self::of(directory, root, Runs::Child(child.unwrap()))
+    }
+
+    fn of(directory: TempDir, root: PathBuf, runs: Runs) -> Self {
         let mut ward = Self {
-            job: Some(Job::start(&host)),
+            job: Job::start(&root),
+            runs,
+            dead: false,
             targets: Vec::new(),
             engine: Engine::new(Settings::default()),
-            log: Source::open(host.root()).unwrap(),
+            log: Source::open(&root).unwrap(),
             follower: Follower::after(None),
             now: Moment::now(),
             count: 0,
             changes: Vec::new(),
-            host,
+            root,
             _directory: directory,
         };
         ward.looks(11);
-        let ill = ward.engine.components(ward.now);
-        let mut ill = ill.iter().filter(|component| component.bdf != HOST);
+        let components = ward.engine.components(ward.now);
+        let mut devices = components.iter().filter(|found| found.bdf != HOST);
         assert!(
-            ill.all(|component| component.state == auk_health::verdict::HealthState::Healthy),
-            "{ill:#?}"
+            devices.all(|found| found.state == HealthState::Healthy),
+            "{components:#?}"
         );
-        ward.changes.clear();
+        ward.forget();
         ward
     }
 
-    pub fn inject(&self, injection: &Injection) {
-        self.host.inject(injection).unwrap();
+    /// What changed so far is of no interest.
+    pub fn forget(&mut self) {
+        self.changes.clear();
+    }
+
+    pub fn inject(&mut self, injection: &Injection) {
+        inject::send(&self.root, injection, PATIENCE).unwrap();
+        self.dead |= injection.verb == Verb::ProcessKill;
     }
 
     /// How often a fault has befallen the first chip.
     pub fn befell(&self, fault: &str) -> u64 {
-        let faults = self.host.chips()[0].chip.faults();
-        faults.get(fault).copied().unwrap_or(0)
+        match &self.runs {
+            Runs::Here(host) => {
+                let faults = host.chips()[0].chip.faults();
+                faults.get(fault).copied().unwrap_or(0)
+            }
+            Runs::Child(_) => 0,
+        }
     }
 
     /// Where its tree is, as evidence names it.
     pub fn root(&self) -> String {
-        self.host.root().display().to_string()
+        self.root.display().to_string()
     }
 
     pub fn work(&mut self, work: Work) {
-        if let Some(job) = &mut self.job {
-            job.work(work);
-        }
+        self.job.work(work);
     }
 
     pub fn now(&self) -> Duration {
@@ -167,9 +208,9 @@ impl Ward {
         self.now.uptime += later;
         self.now.unix_ms += auk_health::time::millis(later);
         // The hearts of both chips are shown in one go.
-        let before = heartbeat(self.host.root());
+        let before = heartbeat(&self.root);
         let begun = Instant::now();
-        while heartbeat(self.host.root()) == before && begun.elapsed() < BEAT {
+        while !self.dead && heartbeat(&self.root) == before && begun.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(5));
         }
         self.find();
@@ -210,12 +251,12 @@ impl Ward {
 
     /// What is listed, as the agent lists it in each round; what is listed no more it goes on to miss.
     fn find(&mut self) {
-        for found in discover(self.host.root()).unwrap() {
+        for found in discover(&self.root).unwrap() {
             let known = self
                 .targets
                 .iter()
                 .position(|(known, _)| known.bdf == found.bdf);
-            let target = || Target::new(self.host.root(), found.clone());
+            let target = || Target::new(&self.root, found.clone());
             match known {
                 None => self.targets.push((found.clone(), target())),
                 Some(at) if self.targets[at].0 != found => {
@@ -228,9 +269,39 @@ impl Ward {
 
     /// The host goes first: a driver that closes a dead chip has nobody to wait for.
     pub fn end(self) {
-        let Self { host, job, .. } = self;
+        match self.runs {
+            Runs::Here(host) => host.stop(),
+            Runs::Child(mut child) => {
+                drop(child.stdin.take());
+                child.wait().unwrap();
+            }
+        }
+        drop(self.job);
+    }
+}
+
+fn scratch() -> TempDir {
+    let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    directory.unwrap()
+}
+
+fn host_at(root: &Path) -> SimulatedHost {
+    let mut builder = Host::builder(root).nics(1);
+    for serial in [0xA1, 0xA2] {
+        builder = builder.chip(ChipProfile {
+            memory: 1 << 20,
+            ..ChipProfile::silicon(serial)
+        });
+    }
+    builder.start().unwrap()
+}
+
+/// Runs a host for the process that has this one's standard input, until that ends.
+pub fn run_for_another() {
+    if let Some(root) = std::env::var_os(ROOT) {
+        let host = host_at(Path::new(&root));
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
         host.stop();
-        drop(job);
     }
 }
 
@@ -252,9 +323,9 @@ struct Job {
 }
 
 impl Job {
-    fn start(host: &SimulatedHost) -> Self {
-        let options = OpenOptions::default().longest_timeout(Duration::from_secs(1));
-        let found = auk_driver::pci::Host::at(host.root());
+    fn start(root: &Path) -> Self {
+        let options = OpenOptions::default().longest_timeout(PATIENCE);
+        let found = auk_driver::pci::Host::at(root);
         let device = Device::open(&found, CHIP.parse().unwrap(), &options).unwrap();
         let options = QueueOptions::default().wait_mode(WaitMode::Interrupt);
         let queue = device.create_queue(&options).unwrap();
@@ -321,6 +392,6 @@ fn product(
 
 /// Verbs by name, for what is written in a table.
 pub fn at_once(verb: Verb) -> Injection {
-    let nic = verb.entry().target == auk_sim::inject::Target::Nic;
+    let nic = verb.entry().target == inject::Target::Nic;
     Injection::new(if nic { NIC } else { CHIP }, verb)
 }
