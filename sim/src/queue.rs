@@ -97,6 +97,8 @@ pub(crate) struct Queue {
     stopped: Option<Stopped>,
     /// A value of the doorbell that is not seen.
     unseen: Option<u32>,
+    /// Faults wait for doorbells.
+    is_wary: bool,
     /// It stands still.
     stuck: Spell,
     held: Vec<Held>,
@@ -132,6 +134,7 @@ impl Queue {
             arming: Arming::new(shape.coalescing),
             stopped: None,
             unseen: None,
+            is_wary: false,
             stuck: Spell::Over,
             held: Vec::new(),
             shape,
@@ -220,16 +223,24 @@ impl Queue {
         works && !self.stuck.lasts()
     }
 
-    /// Whether the doorbell has moved since it was last seen.
-    pub(crate) fn doorbell_moved(&self) -> bool {
-        let tail = self.doorbells.load_u32(self.doorbell + SQ_TAIL.offset);
-        tail.is_ok_and(|tail| tail != self.tail && Some(tail) != self.unseen)
+    /// Whether the doorbell is looked at by [`Queue::new_doorbell`] alone.
+    pub(crate) fn set_wary(&mut self, wary: bool) {
+        self.is_wary = wary;
     }
 
-    /// The doorbell as it is now is not seen.
-    pub(crate) fn miss_doorbell(&mut self) {
+    /// The doorbell, if it has moved since it was last seen.
+    pub(crate) fn new_doorbell(&self) -> Option<u32> {
         let tail = self.doorbells.load_u32(self.doorbell + SQ_TAIL.offset);
-        self.unseen = tail.ok();
+        tail.ok()
+            .filter(|&tail| tail != self.tail && Some(tail) != self.unseen)
+    }
+
+    pub(crate) fn hear_doorbell(&mut self, tail: u32) {
+        self.tail = tail;
+    }
+
+    pub(crate) fn miss_doorbell(&mut self, tail: u32) {
+        self.unseen = Some(tail);
     }
 
     /// Whether the chip wakes for this queue by KICK alone.
@@ -260,6 +271,9 @@ impl Queue {
 
     #[inline]
     fn look_at_doorbell(&mut self) {
+        if self.is_wary {
+            return;
+        }
         // An acquire load: the entries that the doorbell announces are visible after it.
         if let Ok(tail) = self.doorbells.load_u32(self.doorbell + SQ_TAIL.offset)
             && self.unseen != Some(tail)

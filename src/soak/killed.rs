@@ -97,15 +97,16 @@ fn tell(record: &mut Record, seen: bool, recovered: bool, detection: Duration, r
 }
 
 fn spawn(root: &Path) -> anyhow::Result<Child> {
-    let program = std::env::current_exe().context("finding this program")?;
-    Command::new(&program)
+    // Whatever has become of the file meanwhile.
+    let program = "/proc/self/exe";
+    Command::new(program)
         .args(["sim", "host", "--chips", "1", "--nics", "0", "--root"])
         .arg(root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .with_context(|| format!("starting {}", program.display()))
+        .with_context(|| format!("starting {program}"))
 }
 
 /// Waits; true when the soak ends.

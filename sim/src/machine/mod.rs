@@ -46,6 +46,8 @@ pub(crate) struct Machine {
     pub(crate) accesses: AccessLog,
     pub(crate) powered_on: Instant,
     pub(crate) ailments: Ailments,
+    /// Queues do not look at their doorbells themselves.
+    is_wary: bool,
     /// Faults of the boot under way.
     at_boot: Vec<Verb>,
     /// How long a trapped access to a register takes.
@@ -94,6 +96,7 @@ impl Machine {
             accesses: AccessLog::default(),
             powered_on: now,
             ailments: Ailments::default(),
+            is_wary: false,
             at_boot: Vec::new(),
             register_delay: RegisterDelay::default(),
             for_the_host: Vec::new(),

@@ -86,16 +86,28 @@ impl Machine {
         work
     }
 
-    /// Doorbells that moved, if that is what faults wait for.
+    /// Looks at doorbells in the queues' stead, as long as faults wait for them.
     #[inline]
     fn miss_doorbells(&mut self) {
-        if !self.resources.plan.watches(Occasion::Doorbell) {
-            return;
+        let watched = self.resources.plan.watches(Occasion::Doorbell);
+        if watched || self.is_wary {
+            self.look_warily(watched);
         }
+    }
+
+    #[cold]
+    fn look_warily(&mut self, watched: bool) {
+        self.is_wary = watched;
         for queue in self.queues.iter_mut().skip(1).flatten() {
+            queue.set_wary(watched);
+            let Some(tail) = queue.new_doorbell().filter(|_| watched) else {
+                continue;
+            };
             let met = Met::of(Occasion::Doorbell).on_queue(queue.number());
-            if queue.doorbell_moved() && !self.resources.plan.meet(met, Instant::now()).is_empty() {
-                queue.miss_doorbell();
+            if self.resources.plan.meet(met, Instant::now()).is_empty() {
+                queue.hear_doorbell(tail);
+            } else {
+                queue.miss_doorbell(tail);
             }
         }
     }
