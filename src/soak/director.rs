@@ -48,6 +48,8 @@ pub(super) struct Scene<'a> {
     pub(super) agent: &'a AgentHandle,
     pub(super) record: &'a Mutex<Record>,
     pub(super) stop: &'a AtomicBool,
+    /// The user wants to end now: what is under way is given up.
+    pub(super) hurry: &'a AtomicBool,
     /// What is mixed.
     pub(super) cases: Vec<Case>,
 }
@@ -241,7 +243,7 @@ impl Director<'_> {
             if is_so() {
                 return true;
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline || self.scene.hurry.load(Ordering::Relaxed) {
                 return false;
             }
             std::thread::sleep(LOOK);

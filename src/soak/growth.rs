@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 /// A look at the process.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Footprint {
     /// Anonymous memory in kB: `RssAnon` of `/proc/self/status`, which leaves out the memory of simulated chips.
     pub(super) memory_kb: u64,
@@ -15,6 +15,14 @@ pub(super) struct Footprint {
 }
 
 impl Footprint {
+    /// The greater of both, each by itself.
+    pub(super) fn most(self, other: Self) -> Self {
+        Self {
+            memory_kb: self.memory_kb.max(other.memory_kb),
+            descriptors: self.descriptors.max(other.descriptors),
+        }
+    }
+
     pub(super) fn now() -> anyhow::Result<Self> {
         let path = "/proc/self/status";
         let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -58,7 +59,7 @@ impl HostProcess {
             let _ = inject::send(&self.root, &kill, Duration::from_secs(5));
             self.child.wait().context("waiting for the killed host")?;
             let mut signals = Vec::new();
-            let seen = until(|| {
+            let seen = until(scene, || {
                 signals.extend(ledger.take_signals());
                 signals
                     .iter()
@@ -69,7 +70,7 @@ impl HostProcess {
             self.await_ready()?;
             let back = Instant::now();
             let before = ledger.counts().acknowledged;
-            let recovered = until(|| ledger.counts().acknowledged >= before + 2);
+            let recovered = until(scene, || ledger.counts().acknowledged >= before + 2);
             scene.note(|record| tell(record, seen, recovered, detection, back.elapsed()));
         }
         Ok(())
@@ -121,9 +122,9 @@ fn wait(scene: &Scene<'_>, time: Duration) -> bool {
     scene.stopping()
 }
 
-fn until(mut is_so: impl FnMut() -> bool) -> bool {
+fn until(scene: &Scene<'_>, mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
+    while Instant::now() < deadline && !scene.hurry.load(Ordering::Relaxed) {
         if is_so() {
             return true;
         }

@@ -36,6 +36,7 @@ use growth::Footprint;
 use killed::HostProcess;
 use ledger::{Counts, Ledger};
 use summary::{Measured, Summary};
+use worker::Pace;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -53,11 +54,6 @@ const INTERRUPTED: u8 = 130;
 /// Violations of a chip that are told.
 const MOST_VIOLATIONS: usize = 8;
 
-/// How long a job may still try when the soak is over.
-const GRACE: Duration = Duration::from_secs(60);
-/// When the first look at memory is taken: when everything has happened a few times, a fifth of the time or a minute.
-const WARM: Duration = Duration::from_secs(60);
-
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -72,6 +68,10 @@ pub(crate) struct Args {
     /// How many chips, of which the first is left alone
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=16))]
     chips: u8,
+
+    /// Milliseconds to rest after each job, to leave the processors to others
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1000))]
+    rest: u64,
 
     /// Only this fault; may be given more than once
     #[arg(long = "fault", value_name = "NAME", value_parser = PossibleValuesParser::new(cases::names()))]
@@ -134,12 +134,13 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
     let ledgers: Vec<Ledger> = addresses.iter().map(|_| Ledger::new()).collect();
 
     let record = Mutex::new(Record::default());
-    let (no_faults, no_work) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (no_faults, no_work, hurry) = <(AtomicBool, AtomicBool, AtomicBool)>::default();
     let scene = Scene {
         host: &host,
         agent: &agent,
         record: &record,
         stop: &no_faults,
+        hurry: &hurry,
         cases: cases::chosen(&args.faults),
     };
     let space = DmaSpace::default();
@@ -150,9 +151,14 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
         // Whatever goes wrong below, the threads are to end.
         let _over = Raise(&[&no_faults, &no_work]);
         for (number, ((root, bdf), ledger)) in (0..).zip(addresses.iter().zip(&ledgers)) {
-            let (seed, no_work, space) = (mixed(seed, number), &no_work, &space);
+            let (seed, space) = (mixed(seed, number), &space);
+            let pace = Pace {
+                stop: &no_work,
+                hurry: &hurry,
+                rest: Duration::from_millis(args.rest),
+            };
             spawn(scope, "soak-job", move || {
-                worker::work((root, *bdf), space, seed, ledger, no_work, GRACE);
+                worker::work((root, *bdf), space, seed, ledger, pace);
             })?;
         }
         let mut directors = Vec::new();
@@ -176,6 +182,7 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
         };
         let total = Duration::from_secs(args.seconds);
         footprints = Some(wait(total, begun, interrupt, alone, args.json)?);
+        hurry.store(interrupt.is_raised(), Ordering::Relaxed);
         no_faults.store(true, Ordering::Relaxed);
         for director in directors {
             director
@@ -187,7 +194,7 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
             .map_err(|_| anyhow!("a thread of the soak panicked"))??;
         Ok(())
     })?;
-    let (first, last) = footprints.context("a look at memory")?;
+    let footprints = footprints.context("a look at memory")?;
     for signal in alone
         .take_signals()
         .iter()
@@ -214,7 +221,7 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
             .map(Ledger::counts)
             .fold(Counts::default(), Counts::and),
         stalls: alone.stalls(),
-        footprints: (first, last),
+        footprints,
         strict_violations,
         record: record
             .into_inner()
@@ -246,7 +253,8 @@ fn spawn<'scope>(
         .with_context(|| format!("starting the thread {name}"))
 }
 
-/// Waits until the time is over, and gives what the process had when everything was warm, and has at the end.
+/// Waits until the time is over, and gives the most that the process had in the second quarter of it, when everything was
+/// warm, and in the last: a chip that is just opened anew has less than one that works.
 fn wait(
     total: Duration,
     begun: Instant,
@@ -263,23 +271,24 @@ fn wait(
     if let Ok(style) = ProgressStyle::with_template("  soak {wide_bar} {pos}/{len} s {msg}") {
         bar.set_style(style);
     }
-    let warm = (total / 5).min(WARM);
-    let mut first = None;
+    let (mut second, mut last) = (Footprint::now()?, Footprint::default());
     // Setting up is no stall.
     while alone.counts().acknowledged == 0 && begun.elapsed() < total {
         thread::sleep(Duration::from_millis(5));
     }
     alone.restart_clock();
     while begun.elapsed() < total && !interrupt.is_raised() {
-        if first.is_none() && begun.elapsed() >= warm {
-            first = Some(Footprint::now()?);
+        let quarter = begun.elapsed().as_secs_f64() / total.as_secs_f64() * 4.0;
+        match quarter as u32 {
+            1 => second = second.most(Footprint::now()?),
+            3 => last = last.most(Footprint::now()?),
+            _ => {}
         }
         bar.set_position(begun.elapsed().as_secs());
         thread::sleep(Duration::from_millis(50));
     }
     bar.finish_and_clear();
-    let last = Footprint::now()?;
-    Ok((first.unwrap_or(last), last))
+    Ok((second, last))
 }
 
 /// A seed of its own for each thread.

@@ -11,7 +11,7 @@ use crate::output::{Cell, Fields, Grid, Screen, Tone};
 
 /// Memory that a soak may grow by, in kB: allocators keep pages.
 const GROWTH_KB: u64 = 8 << 10;
-/// Descriptors that may be more: a chip that is just being opened has a few.
+/// Descriptors that may be more: which chips are open together is a matter of chance.
 const GROWTH_DESCRIPTORS: u64 = 16;
 
 /// The result, for people as tables and for machines as JSON.
@@ -28,8 +28,8 @@ pub(super) struct Summary {
     pub(super) recoveries: u64,
     pub(super) healthy_longest_stall_ms: f64,
     pub(super) healthy_p99_ms: f64,
-    pub(super) first: Footprint,
-    pub(super) last: Footprint,
+    pub(super) second_quarter: Footprint,
+    pub(super) last_quarter: Footprint,
     pub(super) strict_violations: usize,
     pub(super) faults: Vec<Fault>,
     pub(super) unexplained: Vec<String>,
@@ -75,7 +75,7 @@ impl Summary {
             chips,
             counts,
             stalls: (longest, p99),
-            footprints: (first, last),
+            footprints: (second_quarter, last_quarter),
             strict_violations,
             record,
         } = measured;
@@ -101,11 +101,11 @@ impl Summary {
             ),
             (
                 "memory stayed flat",
-                last.memory_kb <= first.memory_kb + GROWTH_KB,
+                last_quarter.memory_kb <= second_quarter.memory_kb + GROWTH_KB,
             ),
             (
                 "descriptors stayed flat",
-                last.descriptors <= first.descriptors + GROWTH_DESCRIPTORS,
+                last_quarter.descriptors <= second_quarter.descriptors + GROWTH_DESCRIPTORS,
             ),
         ];
         let claims: Vec<Claim> = claims
@@ -132,8 +132,8 @@ impl Summary {
             recoveries: counts.recoveries,
             healthy_longest_stall_ms: ms(longest),
             healthy_p99_ms: ms(p99),
-            first,
-            last,
+            second_quarter,
+            last_quarter,
             strict_violations,
             faults: faults.collect(),
             unexplained: record.unexplained,
@@ -196,12 +196,15 @@ impl Summary {
             "memory",
             format!(
                 "{} kB, then {} kB",
-                self.first.memory_kb, self.last.memory_kb
+                self.second_quarter.memory_kb, self.last_quarter.memory_kb
             ),
         );
         results.push(
             "descriptors",
-            format!("{}, then {}", self.first.descriptors, self.last.descriptors),
+            format!(
+                "{}, then {}",
+                self.second_quarter.descriptors, self.last_quarter.descriptors
+            ),
         );
         let mut claims = Fields::new("Claims");
         for claim in &self.claims {

@@ -18,14 +18,34 @@ use super::ledger::{Ledger, Signal, Wish};
 /// A rest before a chip that cannot be had is tried again.
 const REST: Duration = Duration::from_millis(20);
 
-/// Runs jobs on a chip until it is told to stop, and then until the one at hand has its right answer, or `patience` is over.
+/// How long a job may still try when the soak is over.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How jobs follow each other, and when they are to end.
+#[derive(Clone, Copy)]
+pub(super) struct Pace<'a> {
+    /// With its next right answer.
+    pub(super) stop: &'a AtomicBool,
+    /// Without one.
+    pub(super) hurry: &'a AtomicBool,
+    /// After each job.
+    pub(super) rest: Duration,
+}
+
+impl Pace<'_> {
+    fn is_given_up(self, begun: Instant) -> bool {
+        let hurries = self.hurry.load(Ordering::Relaxed);
+        self.stop.load(Ordering::Relaxed) && (hurries || begun.elapsed() > GRACE)
+    }
+}
+
+/// Runs jobs on a chip until it is told to stop, and then until the one at hand has its right answer.
 pub(super) fn work(
     (root, bdf): (&Path, Bdf),
     space: &DmaSpace,
     seed: u64,
     ledger: &Ledger,
-    stop: &AtomicBool,
-    patience: Duration,
+    pace: Pace<'_>,
 ) {
     let mut worker = Worker {
         root,
@@ -37,7 +57,7 @@ pub(super) fn work(
         bench: None,
     };
     let mut jobs = Rng::with_seed(seed.wrapping_add(1));
-    while !stop.load(Ordering::Relaxed) {
+    while !pace.stop.load(Ordering::Relaxed) {
         let job = Job::random(&mut jobs);
         ledger.count(|counts| counts.begun += 1);
         let begun = Instant::now();
@@ -46,11 +66,12 @@ pub(super) fn work(
                 ledger.acknowledge(begun.elapsed());
                 break;
             }
-            if stop.load(Ordering::Relaxed) && begun.elapsed() > patience {
+            if pace.is_given_up(begun) {
                 return;
             }
         }
         worker.grant();
+        std::thread::sleep(pace.rest);
     }
 }
 
