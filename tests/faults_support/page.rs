@@ -13,7 +13,11 @@ const PREFACE: &str = "\
 What becomes of each fault of the simulator's catalogue (`auk sim faults`): what the driver returns, and what the agent says. The
 columns are made by tests, each of which fails when its part is not what they find (`data/faults/*.tsv`):
 
-    cargo test --test faults_page -- --ignored
+    cargo test --test faults_driver --test faults_page -- --ignored
+
+The driver's part is what a job sees that copies, multiplies and checks, on a chip that gives a command one second; *recovered by* are
+the steps of `IoQueue::recover` or `Device::recover` up to the greatest, *in* the time of both. What leaves both empty is not the
+driver's to see. Afterwards each chip has worked again.
 
 ";
 
