@@ -24,7 +24,7 @@ fn a_short_soak_of_a_few_faults_misses_none_and_loses_nothing() {
         "firmware-crash",
         "reset-dead",
     ];
-    let mut args = vec!["--seconds", "8", "--seed", "1", "--chips", "2", "--json"];
+    let mut args = vec!["--seconds", "15", "--seed", "1", "--chips", "2", "--json"];
     for fault in &faults {
         args.extend(["--fault", fault]);
     }
