@@ -73,7 +73,7 @@ impl Waiting {
                 met.opcode.map(u64::from),
             )
             || differs(self.when.register, met.register)
-            || !befalls(&self.verb, met.opcode)
+            || !befalls(&self.verb, met)
         {
             return false;
         }
@@ -87,8 +87,12 @@ impl Waiting {
     }
 }
 
-/// Whether the fault can befall a command with this opcode.
-fn befalls(verb: &Verb, opcode: Option<u8>) -> bool {
+/// Whether the fault can befall this: a command with that opcode, and of what goes through no queue only what is computed.
+fn befalls(verb: &Verb, met: Met) -> bool {
+    let is_of_self_test = met.occasion == Occasion::Command && met.queue.is_none();
+    if is_of_self_test && !matches!(verb, Verb::ResultFlip) {
+        return false;
+    }
     let only: &[IoOpcode] = match verb {
         Verb::DmaUnmapped => &[IoOpcode::Copy, IoOpcode::Fill, IoOpcode::Launch],
         Verb::DmaShort => &[IoOpcode::Copy, IoOpcode::Fill],
@@ -96,7 +100,8 @@ fn befalls(verb: &Verb, opcode: Option<u8>) -> bool {
         Verb::ResultFlip => &[IoOpcode::Launch],
         _ => return true,
     };
-    opcode.is_some_and(|opcode| only.iter().any(|only| only.code() == opcode))
+    met.opcode
+        .is_some_and(|opcode| only.iter().any(|only| only.code() == opcode))
 }
 
 /// The faults of a chip that wait, and how often each has happened.
@@ -282,7 +287,11 @@ mod tests {
     #[test]
     fn a_wrong_bit_befalls_only_what_has_data() {
         let (mut plan, now) = plan(Verb::CopyFlip, Trigger::default());
-        let command = |opcode: IoOpcode| Met::of(Occasion::Command).with_opcode(opcode.code());
+        let command = |opcode: IoOpcode| {
+            Met::of(Occasion::Command)
+                .on_queue(1)
+                .with_opcode(opcode.code())
+        };
         assert_eq!(plan.meet(command(IoOpcode::Nop), now), []);
         assert_eq!(plan.meet(command(IoOpcode::Copy), now), [Verb::CopyFlip]);
     }

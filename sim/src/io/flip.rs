@@ -15,6 +15,11 @@ pub(crate) struct Flip {
 }
 
 impl Flip {
+    /// In so many bytes.
+    pub(crate) const fn within(to: Operand, bytes: u64) -> Self {
+        Self { to, bytes }
+    }
+
     /// What an entry of a queue of `context` will have written; `None` for what writes no data.
     pub(crate) fn of(entry: &Submission, context: u32, resources: &Resources) -> Option<Self> {
         match IoCommand::decode(entry).ok()? {
