@@ -87,17 +87,17 @@ fn a_service_is_ready_once_it_has_looked_and_tells_how_many_are_how() {
     let manager = Manager::new();
     let _agent = manager.start_agent(&host.root, &["--interval", "100"]);
     let before = manager.until_told("READY=1");
-    let counts = |message: &Vec<String>| message[0].starts_with("STATUS=2 ");
+    let counts = |message: &Vec<String>| message[0].starts_with("STATUS=3 ");
     assert!(before.iter().any(counts), "{before:?}");
     if before
         .iter()
-        .all(|message| message != &["STATUS=2 healthy"])
+        .all(|message| message != &["STATUS=3 healthy"])
     {
-        manager.until_told("STATUS=2 healthy");
+        manager.until_told("STATUS=3 healthy");
     }
     host.auk(&["sim", "inject", "ecc-ue", "0000:02:00.0"])
         .expect_code(0);
-    let after = manager.until_told("STATUS=1 unhealthy, 1 healthy");
+    let after = manager.until_told("STATUS=1 unhealthy, 2 healthy");
     assert!(
         after.iter().all(|message| message != &["READY=1"]),
         "ready twice: {after:?}"
