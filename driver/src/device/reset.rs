@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use auk_asic::State;
 use auk_asic::bar0::{self, Control};
+use auk_asic::config::header;
 
 use super::Device;
 use super::inner::Inner;
-use crate::bus::BusError;
+use crate::bus::{BusError, FunctionConfig};
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::pci::ConfigSpace;
 
 /// What a reset takes beside the chip's own time: the kernel waits up to 700 ms for transactions to end, and always 100 ms
 /// after FLR (`pci_wait_for_pending`, `pcie_flr` of `drivers/pci/pci.c`).
@@ -142,6 +144,18 @@ impl Inner {
         Ok(status.state() == Ok(State::Loader) && self.read_register(bar0::FAULT)? != 0)
     }
 
+    /// Why a reset failed. Of a function that is not there the bus says no more than that it cannot reset it.
+    fn reset_error(&self, source: BusError) -> Error {
+        let config = FunctionConfig(&*self.function);
+        if !source.is_final() && matches!(config.read_u16(header::VENDOR), Ok(u16::MAX)) {
+            return Error::Gone {
+                device: Arc::clone(&self.name),
+                found: u32::MAX,
+            };
+        }
+        self.bus_error("resetting the function", source)
+    }
+
     fn reset_function(
         &self,
         reset: impl FnOnce(Deadline) -> Result<(), BusError>,
@@ -154,8 +168,7 @@ impl Inner {
         }
         let timeouts = self.capabilities.timeouts();
         self.stops_decoding();
-        reset(self.reset_deadline())
-            .map_err(|source| self.bus_error("resetting the function", source))?;
+        reset(self.reset_deadline()).map_err(|source| self.reset_error(source))?;
         self.decode()?;
         self.settle(Deadline::after(timeouts.flr + timeouts.ready))
     }
