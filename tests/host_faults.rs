@@ -268,8 +268,8 @@ fn a_chip_off_the_bus_reads_as_ones_and_its_port_has_no_link() {
         let config = fs::read(root.path().join(DEVICES).join(CHIP).join("config")).unwrap();
         assert_eq!(config.len(), 4096);
         let ones = config.iter().all(|byte| *byte == 0xFF);
-        assert_eq!(ones, of(host, CHIP, "current_link_width") == "63\n");
-        ones
+        // Two files do not change together.
+        ones && of(host, CHIP, "current_link_width") == "63\n"
     };
     inject(&host, CHIP, Verb::ConfigOnes { for_ms: 0 });
     assert!(dead(&host));
