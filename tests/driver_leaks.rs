@@ -2,17 +2,48 @@
 
 mod driver_support;
 
-use auk_driver::{Command, QueueOptions};
+use std::sync::{Mutex, PoisonError};
+
+use auk_driver::{Command, DmaSpace, OpenOptions, QueueOptions};
 use driver_support::*;
+
+/// One test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn mappings() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains("memfd:")).count()
+}
+
+#[test]
+fn chips_that_are_lost_leave_no_descriptor_and_no_mapping_behind_in_a_space_that_stays() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let space = DmaSpace::default();
+    let cycle = || {
+        let chip = chip();
+        let options = OpenOptions::default().space(&space);
+        let Opened { device, serving } = try_open(&chip, &options).unwrap();
+        let mut queue = device.create_queue(&QueueOptions::default()).unwrap();
+        queue.run(&Command::nop(), SOON).unwrap();
+        drop(serving);
+        queue.run(&Command::nop(), SOON).unwrap_err();
+    };
+    cycle();
+    let before = (descriptors(), mappings());
+    for _ in 0..5 {
+        cycle();
+    }
+    assert_eq!((descriptors(), mappings()), before);
+}
 
 #[test]
 fn opening_and_closing_leaves_no_descriptor_and_no_mapping_behind() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let chip = chip();
-    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let mappings = || {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        maps.lines().filter(|line| line.contains("memfd:")).count()
-    };
     let cycle = || {
         let device = open(&chip);
         let mut queue = device.create_queue(&QueueOptions::default()).unwrap();

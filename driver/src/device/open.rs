@@ -9,6 +9,7 @@ use auk_asic::config::{header, pcie};
 use auk_asic::ident::{self, Model, VENDOR};
 use auk_asic::vitals::DVSEC_ID;
 
+use super::admin::Admin;
 use super::capabilities::Capabilities;
 use super::inner::{self, Inner, Parts};
 use super::lease::Lease;
@@ -233,7 +234,7 @@ impl Inner {
     pub(super) fn bring_up(&self, deadline: Deadline) -> Result<(), Error> {
         self.set_command(header::COMMAND_MEMORY | header::COMMAND_MASTER, 0)?;
         self.enable_interrupts()?;
-        let admin = super::admin::Admin::new(self)?;
+        let admin = Admin::new(self)?;
         for (register, value) in admin.registers(self) {
             self.write_register(register, value)?;
         }
@@ -242,7 +243,7 @@ impl Inner {
             self.write_register(bar0::CONTROL, Control::new().with_enable(true).into_bits())
         {
             // The write may have arrived all the same, and the chip may write the rings.
-            self.keep_until_reset(admin.life(), admin);
+            self.keep_until_reset(admin.life(), admin.into_memory());
             return Err(error);
         }
         *self.admin() = Some(admin);
@@ -369,7 +370,7 @@ impl Drop for Inner {
         }
         let quiet = self.quiesce();
         let kept = self.take_quarantine();
-        let admin = self.admin().take();
+        let admin = self.admin().take().map(Admin::into_memory);
         if quiet.is_err() || !kept.is_empty() {
             if let Err(error) = &quiet {
                 tracing::debug!(%error, "closing");
