@@ -9,11 +9,11 @@ use auk_health::operator::Order;
 use auk_health::verdict::HealthState;
 use auk_health::{AgentHandle, client};
 use auk_sim::host::{SimulatedChip, SimulatedHost};
-use auk_sim::inject::{Injection, Verb};
+use auk_sim::inject::{Injection, Occasion};
 use fastrand::Rng;
 
 use super::cases::{Case, Sight};
-use super::ledger::{Ledger, Signal};
+use super::ledger::{Ledger, Signal, Wish};
 
 /// How long a fault may take to befall the chip, to be seen, and the job to be back at work afterwards.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,6 +32,21 @@ pub(super) struct Outcome {
     /// Longest time from the fault to when all was seen, and from its end to the next right answer.
     pub(super) detection: Duration,
     pub(super) recovery: Duration,
+}
+
+impl Outcome {
+    /// One more of them.
+    pub(super) fn add(
+        &mut self,
+        (seen, detection): (bool, Duration),
+        (recovered, recovery): (bool, Duration),
+    ) {
+        self.injected += 1;
+        self.detected += u64::from(seen);
+        self.recovered += u64::from(recovered);
+        self.detection = self.detection.max(detection);
+        self.recovery = self.recovery.max(recovery);
+    }
 }
 
 /// What all directors write to.
@@ -66,6 +81,20 @@ impl Scene<'_> {
 
     pub(super) fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits for something, for so long at most. False when it did not come.
+    pub(super) fn until(&self, patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            if is_so() {
+                return true;
+            }
+            if Instant::now() >= deadline || self.hurry.load(Ordering::Relaxed) {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 }
 
@@ -102,13 +131,16 @@ impl Director<'_> {
 
     fn play(&self, mut case: Case, skip: u64) {
         let name = case.verb.name();
-        if case.wish.is_none() && case.verb.entry().occasion != auk_sim::inject::Occasion::Now {
+        if case.wish.is_none() && case.verb.entry().occasion != Occasion::Now {
             case.when.skip = skip;
         }
         for sight in case.sights {
-            self.clear(*sight);
+            if let Some(check) = sight.check()
+                && !self.clear(check)
+            {
+                return self.unexplained(&format!("{check} holds on to what was before {name}"));
+            }
         }
-        let standing: Vec<_> = case.sights.iter().map(|sight| self.says(*sight)).collect();
         let acted_before = self.acted(name);
         let target = self.chip.bdf.to_string();
         let injection = Injection::new(target.clone(), case.verb.clone()).when(case.when.clone());
@@ -121,14 +153,16 @@ impl Director<'_> {
             self.ledger.wish(wish);
         }
         let injected = Instant::now();
-        let acted = self.eventually(|| self.acted(name) > acted_before);
+        let acted = self
+            .scene
+            .until(PATIENCE, || self.acted(name) > acted_before);
         let met = Instant::now();
         let mut signals = Vec::new();
         let seen = acted
-            && self.eventually(|| {
+            && self.scene.until(PATIENCE, || {
                 signals.extend(self.ledger.take_signals());
-                let mut sights = case.sights.iter().zip(&standing);
-                sights.all(|(sight, stands)| *stands || self.is_seen(*sight, &signals))
+                let mut sights = case.sights.iter();
+                sights.all(|sight| self.is_seen(*sight, &signals))
             });
         let detection = met.elapsed();
         // What needs no heal goes on for a while, so that the work meets it.
@@ -166,16 +200,12 @@ impl Director<'_> {
         }
         let stopping = self.scene.stopping();
         self.scene.note(|record| {
-            let outcome = record.outcomes.entry(name).or_default();
             // A fault that the end of the soak cut short says nothing.
             if stopping && !(seen && recovered) {
                 return;
             }
-            outcome.injected += 1;
-            outcome.detected += u64::from(seen);
-            outcome.recovered += u64::from(recovered);
-            outcome.detection = outcome.detection.max(detection);
-            outcome.recovery = outcome.recovery.max(recovery);
+            let outcome = record.outcomes.entry(name).or_default();
+            outcome.add((seen, detection), (recovered, recovery));
         });
     }
 
@@ -183,34 +213,32 @@ impl Director<'_> {
         self.chip.chip.faults().get(name).copied().unwrap_or(0)
     }
 
-    /// Whether a check of the agent holds something against the chip.
-    fn says(&self, sight: Sight) -> bool {
-        let Sight::Check(check) = sight else {
-            return false;
-        };
+    /// What a check of the agent says of the chip.
+    fn says(&self, check: &str) -> Option<HealthState> {
         let status = self.scene.agent.status();
-        let component = status.component(&self.chip.bdf.to_string());
-        let verdict = component.and_then(|component| component.verdict(check));
-        verdict.is_some_and(|verdict| verdict.state != HealthState::Healthy)
+        let component = status.component(&self.chip.bdf.to_string())?;
+        Some(component.verdict(check)?.state)
     }
 
-    /// Has the agent drop what a check holds against the chip, so that it can be seen to find it again. Some of it stands
-    /// until the firmware was restarted.
-    fn clear(&self, sight: Sight) {
-        let Sight::Check(check) = sight else {
-            return;
-        };
+    /// Has the agent drop what a check holds against the chip, so that it can be seen to find it again, and waits until it says that
+    /// all is well. What no order clears a restart and a self-test do.
+    fn clear(&self, check: &str) -> bool {
+        let is_well = || self.says(check) == Some(HealthState::Healthy);
+        if is_well() {
+            return true;
+        }
         let order = Order::Clear {
             component: self.chip.bdf.to_string(),
             check: Some(check.to_owned()),
             reason: "the soak injects the next fault".to_owned(),
         };
-        match client::order(self.scene.host.root(), &order, ORDER) {
-            Ok(_) => {
-                self.eventually(|| !self.says(sight));
-            }
-            Err(error) => tracing::debug!(%error, check, "not cleared"),
+        if let Err(error) = client::order(self.scene.host.root(), &order, ORDER) {
+            tracing::debug!(%error, check, "not cleared");
+            self.ledger.wish(Wish::Cure);
         }
+        let cleared = self.scene.until(PATIENCE, is_well);
+        self.ledger.take_signals();
+        cleared || self.scene.stopping()
     }
 
     fn is_seen(&self, sight: Sight, signals: &[Signal]) -> bool {
@@ -227,27 +255,19 @@ impl Director<'_> {
             Sight::Late => signals
                 .iter()
                 .any(|signal| matches!(signal, Signal::Late(_))),
-            Sight::Check(_) => self.says(sight),
+            Sight::Check(check) => matches!(
+                self.says(check),
+                Some(HealthState::Degraded | HealthState::Unhealthy)
+            ),
+            Sight::Blind(check) => self.says(check) == Some(HealthState::Unobservable),
         }
     }
 
     /// Waits for right answers to come again: two, for the first may have been under way.
     fn await_work(&self) -> bool {
         let before = self.ledger.counts().acknowledged;
-        self.eventually(|| self.ledger.counts().acknowledged >= before + 2)
-    }
-
-    fn eventually(&self, mut is_so: impl FnMut() -> bool) -> bool {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if is_so() {
-                return true;
-            }
-            if Instant::now() >= deadline || self.scene.hurry.load(Ordering::Relaxed) {
-                return false;
-            }
-            std::thread::sleep(LOOK);
-        }
+        self.scene
+            .until(PATIENCE, || self.ledger.counts().acknowledged >= before + 2)
     }
 
     fn unexplained(&self, what: &str) {
@@ -255,6 +275,3 @@ impl Director<'_> {
         self.scene.note(|record| record.unexplained.push(line));
     }
 }
-
-/// The verb by which a whole host is ended.
-pub(super) const KILL: Verb = Verb::ProcessKill;

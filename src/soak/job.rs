@@ -9,7 +9,7 @@ use auk_driver::{
 };
 use fastrand::Rng;
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Signal};
 
 /// Bytes that a job moves at most.
 const MOST: usize = 64 << 10;
@@ -106,7 +106,8 @@ fn product(a: &[u8], b: &[u8], rows: usize) -> Vec<u8> {
 }
 
 /// What a job's thread has of a chip: all that a reset takes away.
-pub(super) struct Bench {
+pub(super) struct Bench<'a> {
+    ledger: &'a Ledger,
     queue: IoQueue,
     input: DmaBuffer,
     output: DmaBuffer,
@@ -114,12 +115,18 @@ pub(super) struct Bench {
     params: DeviceMemory,
     program: LoadedProgram,
     tickets: Vec<Ticket>,
+    /// Of commands that did not end in time, and whose outcome is still to be had.
+    overdue: Vec<Ticket>,
     strays: u64,
 }
 
-impl Bench {
+impl<'a> Bench<'a> {
     /// Sets everything up; `random` has a say in how the queue waits.
-    pub(super) fn set_up(device: &Device, random: &mut Rng) -> Result<Self, Error> {
+    pub(super) fn set_up(
+        device: &Device,
+        random: &mut Rng,
+        ledger: &'a Ledger,
+    ) -> Result<Self, Error> {
         let mode = match random.u8(0..3) {
             0 => WaitMode::Polled,
             1 => WaitMode::Interrupt,
@@ -137,13 +144,15 @@ impl Bench {
             program: device.load(&Program::Gemm(GEMM))?,
             params,
             queue,
+            ledger,
             tickets: Vec::new(),
+            overdue: Vec::new(),
             strays: 0,
         })
     }
 
     /// Does a job. `Some` says what is wrong with the answer.
-    pub(super) fn run(&mut self, job: &Job, ledger: &Ledger) -> Result<Option<String>, Error> {
+    pub(super) fn run(&mut self, job: &Job) -> Result<Option<String>, Error> {
         let length = job.data.len() as u64;
         self.input.write(0, &job.data)?;
         let expected = job.answer();
@@ -165,29 +174,21 @@ impl Bench {
             }
             Kind::Nops(count) => std::iter::repeat_with(Command::nop).take(count).collect(),
         };
-        self.tickets.clear();
-        let submitted = self.queue.submit_batch(&commands, &mut self.tickets);
-        ledger.count(|counts| counts.submitted += self.tickets.len() as u64);
-        let mut outcome = submitted;
-        for ticket in self.tickets.drain(..) {
+        let mut tickets = std::mem::take(&mut self.tickets);
+        let mut outcome = self.queue.submit_batch(&commands, &mut tickets);
+        let count = tickets.len() as u64;
+        self.ledger.count(|counts| counts.submitted += count);
+        for ticket in tickets.drain(..) {
             // Behind one that was lost, the others are there or lost as well.
             let patience = if outcome.is_ok() {
                 PATIENCE
             } else {
                 IMPATIENCE
             };
-            let ended = match self.queue.wait(ticket, patience) {
-                Err(error @ Error::TimedOut { .. }) => {
-                    // Whether it ends by that or not, its queue ends it when it is dropped.
-                    let aborted = self.queue.abort(ticket, ABORT);
-                    tracing::debug!(?aborted, %error, "aborted what took too long");
-                    Err(error)
-                }
-                ended => ended.map(drop),
-            };
-            ledger.count(|counts| counts.ended += 1);
+            let ended = self.outcome(ticket, patience);
             outcome = outcome.and(ended);
         }
+        self.tickets = tickets;
         outcome?;
         let mut found = vec![0; expected.len()];
         self.output.read(0, &mut found)?;
@@ -199,9 +200,45 @@ impl Bench {
         Ok(Some(format!("{wrong} of {all} bytes of {:?}", job.kind)))
     }
 
+    /// The outcome of a command, which is there once. One that does not come in time is aborted, and its outcome had then, or when
+    /// the queue was reset.
+    fn outcome(&mut self, ticket: Ticket, patience: Duration) -> Result<(), Error> {
+        let first = self.queue.wait(ticket, patience);
+        let Err(late @ Error::TimedOut { .. }) = first else {
+            return self.had(ticket, first);
+        };
+        match self.queue.abort(ticket, ABORT) {
+            Ok(()) => {
+                let aborted = self.queue.wait(ticket, Duration::ZERO);
+                // That it was aborted is no news.
+                let _ = self.had(ticket, aborted);
+            }
+            Err(_) => self.overdue.push(ticket),
+        }
+        Err(late)
+    }
+
+    /// An outcome was had: it must be one, and there must be no other.
+    fn had(&mut self, ticket: Ticket, outcome: Result<u64, Error>) -> Result<(), Error> {
+        let is_one = !matches!(outcome, Err(Error::TimedOut { .. } | Error::UnknownTicket));
+        let again = self.queue.wait(ticket, Duration::ZERO);
+        if is_one && matches!(again, Err(Error::UnknownTicket)) {
+            self.ledger.count(|counts| counts.ended += 1);
+        } else {
+            let found = format!("an outcome of {outcome:?}, and then of {again:?}");
+            self.ledger.signal(Signal::Wrong(found));
+        }
+        outcome.map(drop)
+    }
+
     /// Gets the queue to work again, and the chip if need be. Whether all else must be made anew.
     pub(super) fn recover(&mut self) -> Result<bool, Error> {
         let recovery = self.queue.recover(Step::HotReset)?;
+        for ticket in std::mem::take(&mut self.overdue) {
+            let outcome = self.queue.wait(ticket, Duration::ZERO);
+            // How it ended has been told by the error that led here.
+            let _ = self.had(ticket, outcome);
+        }
         self.strays = self.queue.strays();
         let steps = recovery.steps.iter();
         Ok(steps
@@ -213,5 +250,13 @@ impl Bench {
     pub(super) fn new_strays(&mut self) -> u64 {
         let all = self.queue.strays();
         all - std::mem::replace(&mut self.strays, all)
+    }
+}
+
+impl Drop for Bench<'_> {
+    /// With the queue goes what was overdue on it.
+    fn drop(&mut self) {
+        let count = self.overdue.len() as u64;
+        self.ledger.count(|counts| counts.given_up += count);
     }
 }

@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use auk_sim::inject::{self, Injection, Verb};
 
-use super::director::{KILL, Outcome, Record, Scene};
+use super::director::Scene;
 use super::ledger::{Ledger, Signal};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,15 +50,15 @@ impl HostProcess {
 
     /// Kills it and starts it anew, until the soak ends.
     pub(super) fn play(&mut self, scene: &Scene<'_>, ledger: &Ledger) -> anyhow::Result<()> {
-        while !wait(scene, LIFE) {
+        while !scene.until(LIFE, || scene.stopping()) {
             ledger.take_signals();
             let injected = Instant::now();
-            let kill = Injection::new(CHIP, KILL);
+            let kill = Injection::new(CHIP, Verb::ProcessKill);
             // It dies before it answers.
             let _ = inject::send(&self.root, &kill, Duration::from_secs(5));
             self.child.wait().context("waiting for the killed host")?;
             let mut signals = Vec::new();
-            let seen = until(scene, || {
+            let seen = scene.until(PATIENCE, || {
                 signals.extend(ledger.take_signals());
                 signals
                     .iter()
@@ -70,8 +69,16 @@ impl HostProcess {
             self.await_ready()?;
             let back = Instant::now();
             let before = ledger.counts().acknowledged;
-            let recovered = until(scene, || ledger.counts().acknowledged >= before + 2);
-            scene.note(|record| tell(record, seen, recovered, detection, back.elapsed()));
+            let recovered = scene.until(PATIENCE, || ledger.counts().acknowledged >= before + 2);
+            let recovery = back.elapsed();
+            scene.note(|record| {
+                let outcome = record.outcomes.entry(Verb::ProcessKill.name()).or_default();
+                outcome.add((seen, detection), (recovered, recovery));
+            });
+            if !seen || !recovered {
+                let line = format!("a killed host: seen {seen}, recovered {recovered}");
+                scene.note(|record| record.unexplained.push(line));
+            }
         }
         Ok(())
     }
@@ -81,19 +88,6 @@ impl Drop for HostProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-fn tell(record: &mut Record, seen: bool, recovered: bool, detection: Duration, recovery: Duration) {
-    let outcome: &mut Outcome = record.outcomes.entry(KILL.name()).or_default();
-    outcome.injected += 1;
-    outcome.detected += u64::from(seen);
-    outcome.recovered += u64::from(recovered);
-    outcome.detection = outcome.detection.max(detection);
-    outcome.recovery = outcome.recovery.max(recovery);
-    if !seen || !recovered {
-        let line = format!("a killed host: seen {seen}, recovered {recovered}");
-        record.unexplained.push(line);
     }
 }
 
@@ -108,27 +102,4 @@ fn spawn(root: &Path) -> anyhow::Result<Child> {
         .stderr(Stdio::null())
         .spawn()
         .with_context(|| format!("starting {program}"))
-}
-
-/// Waits; true when the soak ends.
-fn wait(scene: &Scene<'_>, time: Duration) -> bool {
-    let deadline = Instant::now() + time;
-    while Instant::now() < deadline {
-        if scene.stopping() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    scene.stopping()
-}
-
-fn until(scene: &Scene<'_>, mut is_so: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline && !scene.hurry.load(Ordering::Relaxed) {
-        if is_so() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    false
 }

@@ -34,9 +34,10 @@ pub(super) struct Counts {
     /// Jobs begun, and those with a right answer.
     pub(super) begun: u64,
     pub(super) acknowledged: u64,
-    /// Commands submitted, and those that ended, in success or an error.
+    /// Commands submitted, those whose outcome was had, and those that were given up with their queue.
     pub(super) submitted: u64,
     pub(super) ended: u64,
+    pub(super) given_up: u64,
     /// Ways that were gone to get a chip back.
     pub(super) recoveries: u64,
 }
@@ -49,6 +50,7 @@ impl Counts {
             acknowledged: self.acknowledged + other.acknowledged,
             submitted: self.submitted + other.submitted,
             ended: self.ended + other.ended,
+            given_up: self.given_up + other.given_up,
             recoveries: self.recoveries + other.recoveries,
         }
     }
@@ -69,6 +71,8 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Restart,
+    /// A restart and a self-test, which end what an agent holds against a chip.
+    Cure,
     Reset,
 }
 

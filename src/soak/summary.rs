@@ -79,10 +79,15 @@ impl Summary {
             strict_violations,
             record,
         } = measured;
-        let lost = counts.begun - counts.acknowledged + counts.submitted - counts.ended;
+        let unended = counts.submitted - counts.ended - counts.given_up;
+        let lost = counts.begun - counts.acknowledged + unended;
         let outcomes = || record.outcomes.values();
         let claims = [
-            ("every job ended with the right answer, once", lost == 0),
+            (
+                "every job ended with the right answer",
+                counts.acknowledged == counts.begun,
+            ),
+            ("every command ended once", unended == 0),
             (
                 "no fault was missed",
                 outcomes().all(|o| o.detected == o.injected),

@@ -83,7 +83,7 @@ struct Worker<'a> {
     random: Rng,
     ledger: &'a Ledger,
     device: Option<Device>,
-    bench: Option<Bench>,
+    bench: Option<Bench<'a>>,
 }
 
 /// How long the chip may take for what firmware does.
@@ -101,12 +101,11 @@ fn restart(device: &Device) -> anyhow::Result<()> {
     Ok(device.restart_firmware()?)
 }
 
-impl Worker<'_> {
+impl<'a> Worker<'a> {
     /// Tries a job once. False when there is no right answer.
     fn attempt(&mut self, job: &Job) -> bool {
-        let ledger = self.ledger;
         let outcome = self.bench().and_then(|bench| {
-            let wrong = bench.run(job, ledger)?;
+            let wrong = bench.run(job)?;
             Ok((wrong, bench.new_strays()))
         });
         match outcome {
@@ -131,7 +130,7 @@ impl Worker<'_> {
         }
     }
 
-    fn bench(&mut self) -> Result<&mut Bench, Error> {
+    fn bench(&mut self) -> Result<&mut Bench<'a>, Error> {
         let device = match &mut self.device {
             Some(device) => device,
             none => {
@@ -143,7 +142,7 @@ impl Worker<'_> {
         };
         match &mut self.bench {
             Some(bench) => Ok(bench),
-            none => Ok(none.insert(Bench::set_up(device, &mut self.random)?)),
+            none => Ok(none.insert(Bench::set_up(device, &mut self.random, self.ledger)?)),
         }
     }
 
@@ -188,6 +187,9 @@ impl Worker<'_> {
         self.bench = None;
         let done = match wish {
             Wish::Restart => device.restart_firmware(),
+            Wish::Cure => device
+                .restart_firmware()
+                .and_then(|()| device.self_test(FIRMWARE).map(drop)),
             Wish::Reset => device.reset(ResetKind::Flr),
         };
         if let Err(error) = done {
