@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::Context;
+use auk_driver::DmaSpace;
 use serde::Serialize;
 
 /// A look at the process.
@@ -12,6 +13,8 @@ pub(super) struct Footprint {
     pub(super) memory_kb: u64,
     /// Open descriptors.
     pub(super) descriptors: u64,
+    /// Memory for DMA in kB, as far as buffers live in it or it was given up.
+    pub(super) dma_kb: u64,
 }
 
 impl Footprint {
@@ -20,10 +23,11 @@ impl Footprint {
         Self {
             memory_kb: self.memory_kb.max(other.memory_kb),
             descriptors: self.descriptors.max(other.descriptors),
+            dma_kb: self.dma_kb.max(other.dma_kb),
         }
     }
 
-    pub(super) fn now() -> anyhow::Result<Self> {
+    pub(super) fn now(space: &DmaSpace) -> anyhow::Result<Self> {
         let path = "/proc/self/status";
         let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
         let memory_kb = text
@@ -37,6 +41,7 @@ impl Footprint {
         Ok(Self {
             memory_kb,
             descriptors: entries.count() as u64,
+            dma_kb: space.usage().used >> 10,
         })
     }
 }

@@ -181,7 +181,7 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
                 .spawn_scoped(scope, move || mortal.play(scene, ledger))?
         };
         let total = Duration::from_secs(args.seconds);
-        footprints = Some(wait(total, begun, interrupt, alone, args.json)?);
+        footprints = Some(wait(total, begun, interrupt, alone, &space, args.json)?);
         hurry.store(interrupt.is_raised(), Ordering::Relaxed);
         no_faults.store(true, Ordering::Relaxed);
         for director in directors {
@@ -260,6 +260,7 @@ fn wait(
     begun: Instant,
     interrupt: &Stop,
     alone: &Ledger,
+    space: &DmaSpace,
     quiet: bool,
 ) -> anyhow::Result<(Footprint, Footprint)> {
     let bar = if quiet || !std::io::stderr().is_terminal() {
@@ -271,7 +272,7 @@ fn wait(
     if let Ok(style) = ProgressStyle::with_template("  soak {wide_bar} {pos}/{len} s {msg}") {
         bar.set_style(style);
     }
-    let (mut second, mut last) = (Footprint::now()?, Footprint::default());
+    let (mut second, mut last) = (Footprint::now(space)?, Footprint::default());
     // Setting up is no stall.
     while alone.counts().acknowledged == 0 && begun.elapsed() < total {
         thread::sleep(Duration::from_millis(5));
@@ -280,8 +281,8 @@ fn wait(
     while begun.elapsed() < total && !interrupt.is_raised() {
         let quarter = begun.elapsed().as_secs_f64() / total.as_secs_f64() * 4.0;
         match quarter as u32 {
-            1 => second = second.most(Footprint::now()?),
-            3 => last = last.most(Footprint::now()?),
+            1 => second = second.most(Footprint::now(space)?),
+            3 => last = last.most(Footprint::now(space)?),
             _ => {}
         }
         bar.set_position(begun.elapsed().as_secs());

@@ -205,6 +205,13 @@ impl Summary {
             ),
         );
         results.push(
+            "DMA memory",
+            format!(
+                "{} kB, then {} kB: what a chip that was lost may still write is given up",
+                self.second_quarter.dma_kb, self.last_quarter.dma_kb
+            ),
+        );
+        results.push(
             "descriptors",
             format!(
                 "{}, then {}",

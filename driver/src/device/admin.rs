@@ -15,7 +15,7 @@ use super::watch::Watch;
 use crate::deadline::Deadline;
 use crate::dma::DmaBuffer;
 use crate::error::Error;
-use crate::ring::{Commands, Ended, Pending, SubmissionWords, Token};
+use crate::ring::{Ended, Pending, SubmissionWords, Token};
 
 /// Entries of the admin rings, as a power of two: one page of submissions.
 const DEPTH_LOG2: u8 = 6;
@@ -63,7 +63,7 @@ impl Admin {
     }
 
     /// What the chip may still write. Its doorbell's mapping, which it does not, goes.
-    pub(super) fn into_memory(mut self) -> (DmaBuffer, Commands<Option<DmaBuffer>>) {
+    pub(super) fn into_memory(mut self) -> (DmaBuffer, Vec<Option<DmaBuffer>>) {
         self.pair.take_memory()
     }
 

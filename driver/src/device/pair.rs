@@ -348,9 +348,9 @@ impl<H: Keep> QueuePair<H> {
     }
 
     /// Takes what the chip may still write out of the pair: its rings, and what commands keep alive. The pair is of no more use.
-    pub(crate) fn take_memory(&mut self) -> (DmaBuffer, Commands<H>) {
+    pub(crate) fn take_memory(&mut self) -> (DmaBuffer, Vec<H>) {
         let commands = std::mem::replace(&mut self.commands, Commands::none());
-        (self.memory.clone(), commands)
+        (self.memory.clone(), commands.into_kept())
     }
 
     /// Completions that were of no command in flight, or not of this life of the queue.

@@ -30,12 +30,19 @@ pub const SERIALS: u32 = 1 << (u64::BITS - SERIAL_SHIFT);
 pub trait Keep: Default {
     /// Lets go of it.
     fn release(&mut self);
+
+    /// Whether it keeps nothing.
+    fn is_nothing(&self) -> bool;
 }
 
 impl<T> Keep for Option<T> {
     #[inline]
     fn release(&mut self) {
         *self = None;
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.is_none()
     }
 }
 
@@ -266,6 +273,13 @@ impl<H: Keep> Commands<H> {
                 self.uncollected.push(index, Ended::Lost);
             }
         }
+    }
+
+    /// What commands keep alive, and nothing of the rest.
+    #[must_use]
+    pub fn into_kept(self) -> Vec<H> {
+        let kept = self.slots.into_iter().map(|slot| slot.holds);
+        kept.filter(|holds| !holds.is_nothing()).collect()
     }
 
     /// Lets go of what lost commands kept alive, when the chip is proven to write none of it any more; their slots are used again

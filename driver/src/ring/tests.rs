@@ -145,6 +145,20 @@ fn a_completion_that_is_said_twice_ends_nothing_twice() {
 }
 
 #[test]
+fn what_outlives_a_queue_is_what_its_commands_hold_and_no_table_of_them() {
+    let held = std::rc::Rc::new(());
+    let mut commands = Commands::new(10, SERIAL);
+    begin(&mut commands, held.clone()).unwrap();
+    begin(&mut commands, held.clone()).unwrap();
+    commands.lose_all();
+    let kept = commands.into_kept();
+    assert_eq!(kept.len(), 2);
+    assert_eq!(std::rc::Rc::strong_count(&held), 3);
+    drop(kept);
+    assert_eq!(std::rc::Rc::strong_count(&held), 1);
+}
+
+#[test]
 fn what_a_lost_command_holds_is_kept_until_it_is_released() {
     let held = std::rc::Rc::new(());
     let mut commands = Commands::new(1, SERIAL);

@@ -37,6 +37,10 @@ impl Keep for Holds {
             *held = None;
         }
     }
+
+    fn is_nothing(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
 }
 
 /// A command for an I/O queue. It names memory and programs by their handles, and holds on to them while it runs.
