@@ -6,11 +6,10 @@ use std::time::Instant;
 use super::bdf::Bdf;
 use super::error::HostError;
 use super::nic;
-use super::schedule;
 use super::shown_chip::kill_this_process;
 use super::updater::{Tree, Updater};
 use crate::Chip;
-use crate::inject::{InjectError, Injection, MOST_ECHO, Target, Verb};
+use crate::inject::{InjectError, Injection, MOST_ECHO, Target, Trigger, Verb};
 
 /// A chip of a simulated host.
 #[derive(Debug)]
@@ -71,12 +70,14 @@ impl Devices {
     fn inject_nic(&self, index: usize, injection: &Injection) -> Result<(), InjectError> {
         let Injection { verb, when, .. } = injection;
         check_kind(injection, Target::Chip, "a NIC")?;
-        schedule::check(verb, when)?;
+        check_trigger(verb, when)?;
         self.updater.change(|tree| {
             check(verb, index, tree).map_err(|reason| out_of_range(verb, reason))?;
             let now = Instant::now();
             if when.after_ms > 0 || when.every_ms > 0 {
-                tree.schedule.add(index, injection, now);
+                if let Some(plan) = tree.plans.get_mut(index) {
+                    plan.add(injection, now);
+                }
                 return Ok(());
             }
             match tree.happen(index, verb) {
@@ -96,7 +97,11 @@ impl Tree {
     pub(crate) fn happen(&mut self, nic: usize, verb: &Verb) -> Result<bool, HostError> {
         match verb {
             Verb::ProcessKill => kill_this_process(),
-            Verb::Heal => self.schedule.clear(nic),
+            Verb::Heal => {
+                if let Some(plan) = self.plans.get_mut(nic) {
+                    plan.clear();
+                }
+            }
             _ => {}
         }
         match self.nics.get_mut(nic) {
@@ -122,6 +127,27 @@ fn check_kind(
         expected: other.plural(),
         target: target.clone(),
         found,
+    })
+}
+
+/// # Errors
+/// [`InjectError::OutOfRange`] for what a NIC has no occasion for.
+fn check_trigger(verb: &Verb, when: &Trigger) -> Result<(), InjectError> {
+    when.check(verb)?;
+    let nothing = Trigger {
+        after_ms: when.after_ms,
+        every_ms: when.every_ms,
+        times: when.times,
+        seed: when.seed,
+        ..Trigger::default()
+    };
+    if *when == nothing {
+        return Ok(());
+    }
+    Err(InjectError::OutOfRange {
+        verb: verb.name(),
+        reason: "a simulated NIC runs no commands and has no registers: its faults wait for after_ms, every_ms and times only"
+            .to_owned(),
     })
 }
 

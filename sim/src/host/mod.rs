@@ -34,7 +34,6 @@ mod kernel_log;
 mod nic;
 mod port;
 mod rdma;
-mod schedule;
 mod shown_chip;
 mod updater;
 mod vital_window;
@@ -43,13 +42,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::ChipProfile;
+use crate::fault::Plan;
 use crate::inject::{CONTROL_SOCKET, InjectError, Injection};
 use claim::Claim;
 use control::Control;
 use devices::Devices;
 use files::Files;
 use kernel_log::KernelLog;
-use schedule::Schedule;
 use updater::{Tree, Updater};
 
 pub use bdf::Bdf;
@@ -134,7 +133,7 @@ impl HostBuilder {
         let mut tree = Tree {
             chips: Vec::new(),
             nics: Vec::new(),
-            schedule: Schedule::default(),
+            plans: Vec::new(),
             log: KernelLog::create(&files)?,
         };
         let silicon =
@@ -148,6 +147,7 @@ impl HostBuilder {
         for index in 0..self.nics {
             let (nic, state) = build::nic(&files, index, self.nics)?;
             tree.nics.push(state);
+            tree.plans.push(Plan::default());
             nics.push(nic);
         }
         let updater = Updater::start(tree)?;

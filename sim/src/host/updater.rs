@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::error::HostError;
 use super::kernel_log::KernelLog;
 use super::nic::Nic;
-use super::schedule::Schedule;
 use super::shown_chip::ShownChip;
+use crate::fault::Plan;
 
 /// How often the chips are looked at: as often as their vital signs change.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -21,8 +21,8 @@ const BOOT_PAUSE: Duration = Duration::from_micros(500);
 pub(crate) struct Tree {
     pub(crate) chips: Vec<ShownChip>,
     pub(crate) nics: Vec<Nic>,
-    /// Faults of the NICs that wait.
-    pub(crate) schedule: Schedule,
+    /// Faults that wait, of each NIC.
+    pub(crate) plans: Vec<Plan>,
     pub(crate) log: KernelLog,
 }
 
@@ -50,8 +50,10 @@ impl Tree {
             result = chip.refresh(&mut self.log).and(result);
         }
         let now = Instant::now();
-        for (nic, verb) in self.schedule.due(now) {
-            result = self.happen(nic, &verb).map(drop).and(result);
+        for nic in 0..self.plans.len() {
+            for verb in self.plans[nic].due(now) {
+                result = self.happen(nic, &verb).map(drop).and(result);
+            }
         }
         for nic in &mut self.nics {
             result = nic.refresh(now).and(result);
@@ -63,7 +65,7 @@ impl Tree {
     fn next(&self, now: Instant) -> Option<Instant> {
         let look = (!self.chips.is_empty()).then(|| now + PERIOD);
         let changes = self.nics.iter().filter_map(Nic::next_change);
-        let waiting = self.schedule.next();
+        let waiting = self.plans.iter().filter_map(Plan::next_due);
         look.into_iter().chain(changes).chain(waiting).min()
     }
 }
