@@ -20,8 +20,24 @@ fn mappings() -> usize {
     maps.lines().filter(|line| line.contains("memfd:")).count()
 }
 
+/// Pages in memory of all mappings for DMA, in kB.
+fn resident() -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut ours = false;
+    let mut sum = 0;
+    for line in maps.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match *words {
+            ["Rss:", kilobytes, "kB"] if ours => sum += kilobytes.parse::<u64>().unwrap(),
+            [range, _, _, _, ..] if range.contains('-') => ours = line.contains("memfd:auk-dma"),
+            _ => {}
+        }
+    }
+    sum
+}
+
 #[test]
-fn chips_that_are_lost_leave_no_descriptor_and_no_mapping_behind_in_a_space_that_stays() {
+fn chips_that_are_lost_leave_no_descriptor_no_memory_and_no_mapping_behind_in_a_space_that_stays() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let space = DmaSpace::default();
     let cycle = || {
@@ -33,12 +49,16 @@ fn chips_that_are_lost_leave_no_descriptor_and_no_mapping_behind_in_a_space_that
         drop(serving);
         queue.run(&Command::nop(), SOON).unwrap_err();
     };
+    let _other = space.alloc(4096).unwrap();
     cycle();
-    let before = (descriptors(), mappings());
+    let before = (descriptors(), mappings(), resident());
+    assert!(before.2 > 0);
     for _ in 0..5 {
         cycle();
     }
-    assert_eq!((descriptors(), mappings()), before);
+    assert_eq!((descriptors(), mappings(), resident()), before);
+    assert_eq!(space.usage().used, 4096);
+    assert!(space.usage().leaked > 0);
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn rings_that_a_chip_may_have_been_given_are_never_used_again() {
     function.stalls = true;
     let error = Device::from_function(Arc::new(function), &options).expect_err("it stalls");
     assert!(matches!(error, Error::Disconnected { .. }), "{error}");
-    assert_ne!(space.usage().used, 0);
+    assert_ne!(space.usage().leaked, 0);
 }
 
 #[test]

@@ -457,7 +457,7 @@ fn a_device_that_cannot_be_stopped_never_gives_its_memory_to_anybody() {
     for other in &others {
         assert_ne!(other.iova(), s.watched.iova);
     }
-    assert!(s.space.usage().used > 20 * LARGE as u64);
+    assert!(s.space.usage().leaked >= LARGE as u64);
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(super) struct Footprint {
     pub(super) memory_kb: u64,
     /// Open descriptors.
     pub(super) descriptors: u64,
-    /// Memory for DMA in kB, as far as buffers live in it or it was given up.
+    /// Memory for DMA in kB that buffers have. Of what was given up only the addresses are left.
     pub(super) dma_kb: u64,
 }
 

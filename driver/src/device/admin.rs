@@ -11,6 +11,7 @@ use auk_asic::event::{Event, EventResult};
 use super::events::ChipEvent;
 use super::inner::{Inner, Life};
 use super::pair::{NextSubmission, QueuePair};
+use super::remains::Remains;
 use super::watch::Watch;
 use crate::deadline::Deadline;
 use crate::dma::DmaBuffer;
@@ -63,8 +64,8 @@ impl Admin {
     }
 
     /// What the chip may still write. Its doorbell's mapping, which it does not, goes.
-    pub(super) fn into_memory(mut self) -> (DmaBuffer, Vec<Option<DmaBuffer>>) {
-        self.pair.take_memory()
+    pub(super) fn into_remains(mut self) -> Remains {
+        self.pair.take_remains()
     }
 
     /// The ADMIN registers and what they must hold.

@@ -1,6 +1,5 @@
 //! The state that all handles of a device share.
 
-use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -22,6 +21,7 @@ use super::memory::Allocation;
 use super::notices::Notices;
 use super::program::Loaded;
 use super::recovery::RecoveryPolicy;
+use super::remains::Remains;
 use crate::bus::{BusError, DmaTarget, Function, Interrupt, Region};
 use crate::deadline::Deadline;
 use crate::dma::{DmaBuffer, DmaSpace};
@@ -34,11 +34,17 @@ use crate::report::{RecentCommands, Reports, RingView};
 #[derive(Clone, Debug)]
 pub(crate) enum Hold {
     /// Host memory.
-    Host { _buffer: DmaBuffer },
+    Host(DmaBuffer),
     /// Device memory.
     Local { _memory: Arc<Allocation> },
     /// A program.
     Program { _program: Arc<Loaded> },
+}
+
+impl From<DmaBuffer> for Hold {
+    fn from(buffer: DmaBuffer) -> Self {
+        Self::Host(buffer)
+    }
 }
 
 /// A device between two resets. Odd while a reset is under way or after one has failed.
@@ -111,7 +117,7 @@ pub(crate) struct Inner {
     doorbells: Mutex<BTreeMap<u16, Doorbell>>,
     leftovers: Mutex<VecDeque<Leftover>>,
     /// Memory that the chip may still write, kept until a reset says otherwise.
-    quarantine: Mutex<Vec<Box<dyn Any + Send>>>,
+    quarantine: Mutex<Vec<Remains>>,
     /// COMMAND lets the BARs decode, as far as is known.
     decodes: AtomicBool,
     /// Offset in config space of the vital signs.
@@ -430,19 +436,18 @@ impl Inner {
         lock(&self.leftovers).clear();
     }
 
-    /// Keeps something of that life alive until a reset has proven that the chip does not write it any more. Nothing in it may
-    /// keep the device open.
-    pub(crate) fn keep_until_reset(&self, life: Life, kept: impl Any + Send) {
+    /// Keeps what is left of a queue of that life until a reset has proven that the chip does not write it any more.
+    pub(crate) fn keep_until_reset(&self, life: Life, remains: Remains) {
         let mut quarantine = lock(&self.quarantine);
         // A reset that succeeds after this look waits for the lock, and then finds what is kept.
         if self.has_outlived(life) {
             return;
         }
         tracing::debug!(device = %self.name, "memory that the chip may still write is kept until a reset");
-        quarantine.push(Box::new(kept));
+        quarantine.push(remains);
     }
 
-    pub(super) fn take_quarantine(&self) -> Vec<Box<dyn Any + Send>> {
+    pub(super) fn take_quarantine(&self) -> Vec<Remains> {
         std::mem::take(&mut lock(&self.quarantine))
     }
 

@@ -29,6 +29,7 @@ mod options;
 mod pair;
 mod program;
 mod recovery;
+mod remains;
 mod reset;
 mod watch;
 

@@ -13,6 +13,7 @@ use super::admin::Admin;
 use super::capabilities::Capabilities;
 use super::inner::{self, Inner, Parts};
 use super::lease::Lease;
+use super::remains::Remains;
 use super::{Device, OpenOptions, ResetKind};
 use crate::bus::remote::Remote;
 use crate::bus::vfio::Vfio;
@@ -243,7 +244,7 @@ impl Inner {
             self.write_register(bar0::CONTROL, Control::new().with_enable(true).into_bits())
         {
             // The write may have arrived all the same, and the chip may write the rings.
-            self.keep_until_reset(admin.life(), admin.into_memory());
+            self.keep_until_reset(admin.life(), admin.into_remains());
             return Err(error);
         }
         *self.admin() = Some(admin);
@@ -369,17 +370,17 @@ impl Drop for Inner {
             tracing::debug!(%error, "closing");
         }
         let quiet = self.quiesce();
-        let kept = self.take_quarantine();
-        let admin = self.admin().take().map(Admin::into_memory);
-        if quiet.is_err() || !kept.is_empty() {
+        let mut remains = self.take_quarantine();
+        let unseen = quiet.is_err() || !remains.is_empty();
+        remains.extend(self.admin().take().map(Admin::into_remains));
+        if unseen {
             if let Err(error) = &quiet {
                 tracing::debug!(%error, "closing");
             }
             if let Err(error) = self.function.reset(self.reset_deadline()) {
                 // Nobody can say whether the chip still writes what it was given: that memory is never used again.
                 tracing::error!(device = %self.name, %error, "the reset at close failed; memory that the chip may still write is given up");
-                std::mem::forget(kept);
-                std::mem::forget(admin);
+                remains.iter().for_each(Remains::abandon);
             }
         }
         if let Some(target) = self.attached.get() {

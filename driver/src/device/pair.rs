@@ -7,6 +7,8 @@ use auk_asic::PAGE;
 use auk_asic::doorbell::Arm;
 use auk_asic::submission::Operand;
 
+use super::inner::Hold;
+use super::remains::Remains;
 use crate::dma::{DmaBuffer, DmaError, DmaSpace, Words};
 use crate::mmio::Doorbell;
 use crate::report::RingView;
@@ -348,9 +350,13 @@ impl<H: Keep> QueuePair<H> {
     }
 
     /// Takes what the chip may still write out of the pair: its rings, and what commands keep alive. The pair is of no more use.
-    pub(crate) fn take_memory(&mut self) -> (DmaBuffer, Vec<H>) {
+    pub(crate) fn take_remains(&mut self) -> Remains
+    where
+        H: IntoIterator<Item: Into<Hold>>,
+    {
         let commands = std::mem::replace(&mut self.commands, Commands::none());
-        (self.memory.clone(), commands.into_kept())
+        let holds = commands.into_kept().into_iter().flatten();
+        Remains::new(self.memory.clone(), holds.map(Into::into).collect())
     }
 
     /// Completions that were of no command in flight, or not of this life of the queue.

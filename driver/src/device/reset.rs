@@ -76,7 +76,7 @@ impl Inner {
         self.set_identity(None);
         if let Some(admin) = self.admin().take() {
             // Its rings, and what its commands name, until the reset has succeeded.
-            self.keep_until_reset(admin.life(), admin.into_memory());
+            self.keep_until_reset(admin.life(), admin.into_remains());
         }
     }
 

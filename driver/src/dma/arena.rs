@@ -110,6 +110,13 @@ impl Arena {
         self.used.fetch_sub(length, Ordering::Relaxed);
     }
 
+    /// The pages at `iova` are not needed any more, by anybody of this process.
+    pub(super) fn discard(&self, iova: u64, length: u64) {
+        if let Err(error) = self.memory.discard(iova - self.iova, length) {
+            tracing::debug!(%error, iova, length, "pages that nobody uses stay in memory");
+        }
+    }
+
     pub(super) fn is_unused(&self) -> bool {
         self.used.load(Ordering::Relaxed) == 0
     }

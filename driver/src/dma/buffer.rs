@@ -6,7 +6,7 @@
 )]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -33,6 +33,8 @@ struct Chunk {
     space: DmaSpace,
     iova: u64,
     length: u64,
+    /// Nobody is to have the memory after this.
+    abandoned: AtomicBool,
 }
 
 /// What a buffer is made of.
@@ -57,6 +59,7 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         match &self.origin {
+            Origin::Pool(piece) if *self.abandoned.get_mut() => self.space.inner.abandon(piece),
             Origin::Pool(piece) => self.space.inner.give(piece),
             Origin::Registered(arena) => self.space.inner.unregister(arena),
         }
@@ -72,6 +75,7 @@ impl DmaBuffer {
                 origin: Origin::Pool(piece),
                 space: space.clone(),
                 length,
+                abandoned: AtomicBool::new(false),
             }),
         };
         for word in &buffer.all_words()[..stale as usize / size_of::<u64>()] {
@@ -88,8 +92,15 @@ impl DmaBuffer {
                 length: arena.bytes(),
                 origin: Origin::Registered(arena),
                 space: space.clone(),
+                abandoned: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// A chip may write it for ever: once the last handle is gone, nobody else gets the memory. What was registered is its owner's again
+    /// once every bus has unmapped it, which proves more.
+    pub(crate) fn abandon(&self) {
+        self.chunk.abandoned.store(true, Ordering::Relaxed);
     }
 
     /// Bytes.

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU64;
 
 use auk_asic::PAGE;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::ftruncate;
@@ -150,6 +150,16 @@ impl Memory {
             Backing::File { fd, offset } => Some((fd, *offset)),
             Backing::Lent(_) => None,
         }
+    }
+
+    /// Frees the pages of a range of a file; whoever looks at them again finds zeroes.
+    pub(super) fn discard(&self, offset: u64, bytes: u64) -> Result<(), Errno> {
+        let Backing::File { fd, offset: start } = &self.backing else {
+            return Err(Errno::EOPNOTSUPP);
+        };
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let wide = |number| libc::off_t::try_from(number).map_err(|_| Errno::EOVERFLOW);
+        fallocate(fd, hole, wide(start + offset)?, wide(bytes)?)
     }
 
     /// All of it. The chip writes the words as another thread of this process would.

@@ -47,6 +47,10 @@ pub(super) struct Pool {
     pub(super) huge: u64,
     /// Bytes in pieces that are given out.
     pub(super) used: u64,
+    /// Pages that a chip may still write: their first IOVA, and bytes. They are free again when their arena is unmapped, whole.
+    abandoned: Vec<(u64, u64)>,
+    /// Bytes in pieces that were abandoned.
+    pub(super) abandoned_bytes: u64,
 }
 
 impl Default for Pool {
@@ -58,6 +62,8 @@ impl Default for Pool {
             mapped: 0,
             huge: 0,
             used: 0,
+            abandoned: Vec::new(),
+            abandoned_bytes: 0,
         }
     }
 }
@@ -113,6 +119,16 @@ impl Pool {
         }
     }
 
+    /// Takes a piece back that a chip may still write. A part of a page stays used, and so does its arena, while the space lives.
+    pub(super) fn abandon(&mut self, piece: &Piece) {
+        self.used -= piece.size.bytes();
+        self.abandoned_bytes += piece.size.bytes();
+        if let Size::Pages(bytes) = piece.size {
+            piece.arena.give(bytes);
+            self.abandoned.push((piece.iova, bytes));
+        }
+    }
+
     fn give_pages(&mut self, arena: &Arena, iova: u64, bytes: u64) {
         arena.give(bytes);
         self.free.give(iova, bytes, &arena.iovas());
@@ -135,12 +151,25 @@ impl Pool {
         let unused: Vec<_> = arenas.filter(|arena| arena.is_unused()).cloned().collect();
         for arena in &unused {
             self.arenas.remove(&arena.iova);
+            let iovas = arena.iovas();
+            for (iova, bytes) in self
+                .abandoned
+                .extract_if(.., |(iova, _)| iovas.contains(iova))
+            {
+                self.free.give(iova, bytes, &iovas);
+                self.abandoned_bytes -= bytes;
+            }
             let whole = self.free.take_range(arena.iova, arena.bytes());
             debug_assert!(whole, "what nobody uses is free, in one piece");
             self.mapped -= arena.bytes();
             self.huge -= arena.huge_bytes();
         }
         unused
+    }
+
+    /// Takes out all arenas, when no buffer is left.
+    pub(super) fn take_all(&mut self) -> BTreeMap<u64, Arc<Arena>> {
+        std::mem::take(&mut self.arenas)
     }
 
     /// In how many pieces the free pages are.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::layout::Layout;
-use super::pool::{Piece, Pool};
+use super::pool::{Piece, Pool, Size};
 use super::{DmaBuffer, DmaError, SpaceOptions};
 
 /// Most bytes of one buffer: what a process of x86-64 can map.
@@ -31,7 +31,7 @@ pub struct DmaUsage {
     pub used: u64,
     /// Bytes mapped of memory that was registered.
     pub registered: u64,
-    /// Bytes that were given up because unmapping them failed: a chip might still write them.
+    /// Bytes that were given up because a chip might still write them: it could not be reset, or unmapping them failed.
     pub leaked: u64,
     /// Pieces that the free pages of mapped memory are in.
     pub free_pieces: u64,
@@ -145,7 +145,7 @@ impl DmaSpace {
             huge: pool.huge,
             used: pool.used,
             registered: layout.registered,
-            leaked: self.inner.leaked.load(Ordering::Relaxed),
+            leaked: self.inner.leaked.load(Ordering::Relaxed) + pool.abandoned_bytes,
             free_pieces: pool.pieces() as u64,
             free_iova_pieces: layout.iova.count() as u64,
         }
@@ -167,6 +167,14 @@ impl SpaceInner {
         self.pool().give(piece);
     }
 
+    /// Takes back what a buffer had, and a chip may still write. Its pages go to the kernel, its IOVAs to nobody.
+    pub(super) fn abandon(&self, piece: &Piece) {
+        if let Size::Pages(bytes) = piece.size {
+            piece.arena.discard(piece.iova, bytes);
+        }
+        self.pool().abandon(piece);
+    }
+
     /// Unmaps the arenas that nobody uses. Whether there were any.
     fn trim(&self, layout: &mut Layout) -> bool {
         // Out of the pool first, so that no other thread takes a buffer from an arena that goes away.
@@ -181,10 +189,10 @@ impl SpaceInner {
 impl Drop for SpaceInner {
     /// Every buffer holds its space, so none is left; what is still attached loses the memory before it goes.
     fn drop(&mut self) {
-        let arenas = self.pool().take_unused();
+        let arenas = self.pool().take_all();
         let mut layout = self.layout();
-        for arena in arenas {
-            self.unmap(&mut layout, &arena);
+        for arena in arenas.values() {
+            self.unmap(&mut layout, arena);
         }
     }
 }

@@ -420,7 +420,7 @@ impl IoQueue {
         self.delete_on_chip(deadline).inspect_err(|_| {
             self.number.keep_until_reset(self.life);
             self.inner
-                .keep_until_reset(self.life, self.pair.take_memory());
+                .keep_until_reset(self.life, self.pair.take_remains());
         })
     }
 

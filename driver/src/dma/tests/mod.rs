@@ -7,6 +7,7 @@
     reason = "a target that panics fails its test"
 )]
 
+mod abandoned;
 mod budget;
 mod placement;
 mod register;

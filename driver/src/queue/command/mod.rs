@@ -43,6 +43,15 @@ impl Keep for Holds {
     }
 }
 
+impl IntoIterator for Holds {
+    type Item = Hold;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Hold>, MOST_HANDLES>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
+}
+
 /// A command for an I/O queue. It names memory and programs by their handles, and holds on to them while it runs.
 ///
 /// What is wrong with it, such as a range that its memory does not have, is told when it is submitted.
@@ -330,9 +339,7 @@ impl Handle<'_> {
         match self {
             Self::Memory(Memory::Host(buffer)) => {
                 inner.check_space(buffer)?;
-                Ok(Hold::Host {
-                    _buffer: (*buffer).clone(),
-                })
+                Ok(Hold::Host((*buffer).clone()))
             }
             Self::Memory(Memory::Local(memory)) => {
                 let memory = &memory.allocation;
