@@ -82,13 +82,11 @@ impl Ring {
         self.pieces.iter().find(has)
     }
 
-    /// The submission entry in `slot`.
+    /// Reads the submission entry in `slot`.
     #[inline]
-    pub(crate) fn submission(&self, slot: u32) -> Option<Submission> {
+    pub(crate) fn submission(&self, slot: u32, entry: &mut Submission) -> Option<()> {
         let (memory, offset) = self.at(u64::from(slot) * SUBMISSION, SUBMISSION)?;
-        let mut entry = Submission::default();
-        memory.read(offset, entry.as_mut_bytes()).ok()?;
-        Some(entry)
+        memory.read(offset, entry.as_mut_bytes()).ok()
     }
 
     /// Says that the submission entry in `slot` will be read soon.

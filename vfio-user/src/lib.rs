@@ -97,6 +97,7 @@ mod path;
 pub mod pci;
 pub mod server;
 mod socket;
+mod stream;
 pub mod wire;
 
 pub use nix::errno::Errno;

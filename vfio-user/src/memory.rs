@@ -17,6 +17,7 @@ use nix::unistd::ftruncate;
 use thiserror::Error;
 
 use crate::Errno;
+use crate::stream::copy_past_caches;
 
 /// Why memory could not be mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -52,6 +53,15 @@ pub enum MapError {
         /// What the kernel said.
         errno: Errno,
     },
+}
+
+/// How a copy stores what it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stores {
+    /// Into the caches, where whoever reads it soon finds it.
+    Cached,
+    /// Past the caches, where two memories are concerned: for more than they hold.
+    Streaming,
 }
 
 impl MapError {
@@ -206,18 +216,22 @@ impl SharedMemory {
     /// # Errors
     /// [`OutOfBounds`] of the source or the destination; nothing was copied then.
     #[inline]
-    pub fn copy(from: (&Self, u64), to: (&Self, u64), len: usize) -> Result<(), OutOfBounds> {
+    pub fn copy(
+        from: (&Self, u64),
+        to: (&Self, u64),
+        len: usize,
+        stores: Stores,
+    ) -> Result<(), OutOfBounds> {
         let source = from.0.at(from.1, len, 1)?;
         let destination = to.0.writable_at(to.1, len, 1)?;
-        if std::ptr::eq(from.0, to.0) {
+        let (from_bytes, to_bytes) = (source.as_ptr().cast_const(), destination.as_ptr());
+        match stores {
             // SAFETY: `at` has checked both ranges, the second in memory that is writable; they may overlap.
-            unsafe { std::ptr::copy(source.as_ptr(), destination.as_ptr(), len) };
-        } else {
-            // SAFETY: `at` has checked both ranges, the second in memory that is writable; they are in two mappings,
-            // which do not overlap.
-            unsafe {
-                std::ptr::copy_nonoverlapping(source.as_ptr(), destination.as_ptr(), len);
-            }
+            _ if std::ptr::eq(from.0, to.0) => unsafe { std::ptr::copy(from_bytes, to_bytes, len) },
+            // SAFETY: as above; they are in two mappings, which do not overlap.
+            Stores::Cached => unsafe { std::ptr::copy_nonoverlapping(from_bytes, to_bytes, len) },
+            // SAFETY: as above.
+            Stores::Streaming => unsafe { copy_past_caches(from_bytes, to_bytes, len) },
         }
         Ok(())
     }

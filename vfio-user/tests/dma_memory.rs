@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use auk_vfio_user::Errno;
 use auk_vfio_user::dma::{Access, DmaError, DmaFault, DmaSpace, DmaView};
-use auk_vfio_user::memory::{MapError, SharedMemory};
+use auk_vfio_user::memory::{MapError, SharedMemory, Stores};
 use auk_vfio_user::model::{DmaMap, DmaMemory, Protection};
 use common::*;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -351,20 +351,23 @@ fn memory_is_copied_within_its_bounds_and_may_overlap_itself() {
     let (_, memory) = SharedMemory::create(c"one", 0x1000).unwrap();
     let (fd, other) = SharedMemory::create(c"other", 0x1000).unwrap();
     let read_only = SharedMemory::map(fd.as_fd(), 0, 0x1000, false).unwrap();
-    memory.write(0, b"abcdef").unwrap();
-    SharedMemory::copy((&memory, 0), (&memory, 2), 6).unwrap();
-    SharedMemory::copy((&memory, 0), (&other, 0xff8), 8).unwrap();
-    let mut seen = [0; 8];
-    read_only.read(0xff8, &mut seen).unwrap();
-    assert_eq!(&seen, b"ababcdef");
-    for (from, to) in [
-        ((&memory, 0xff9), (&other, 0)),
-        ((&memory, 0), (&other, 0xff9)),
-        ((&memory, 0), (&other, u64::MAX)),
-        ((&memory, 0), (&read_only, 0)),
-    ] {
-        assert!(SharedMemory::copy(from, to, 8).is_err());
+    for stores in [Stores::Cached, Stores::Streaming] {
+        memory.write(0, b"abcdef").unwrap();
+        other.write(0xff8, &[0; 8]).unwrap();
+        SharedMemory::copy((&memory, 0), (&memory, 2), 6, stores).unwrap();
+        SharedMemory::copy((&memory, 0), (&other, 0xff8), 8, stores).unwrap();
+        let mut seen = [0; 8];
+        read_only.read(0xff8, &mut seen).unwrap();
+        assert_eq!(&seen, b"ababcdef");
+        for (from, to) in [
+            ((&memory, 0xff9), (&other, 0)),
+            ((&memory, 0), (&other, 0xff9)),
+            ((&memory, 0), (&other, u64::MAX)),
+            ((&memory, 0), (&read_only, 0)),
+        ] {
+            assert!(SharedMemory::copy(from, to, 8, stores).is_err());
+        }
+        other.read(0, &mut seen).unwrap();
+        assert_eq!(seen, [0; 8]);
     }
-    other.read(0, &mut seen).unwrap();
-    assert_eq!(seen, [0; 8]);
 }

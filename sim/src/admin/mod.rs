@@ -123,10 +123,12 @@ pub(crate) fn serve(machine: &mut Machine) -> bool {
 }
 
 fn serve_commands(machine: &mut Machine) {
+    let mut entry = Submission::default();
     for _ in 0..BATCH {
-        let Some(entry) = machine.queue_mut(0).and_then(Queue::next) else {
+        let queue = machine.queue_mut(0);
+        if !queue.is_some_and(|queue| queue.next(&mut entry)) {
             break;
-        };
+        }
         let outcome = execute(machine, &entry);
         let Some(queue) = machine.queue_mut(0) else {
             break;

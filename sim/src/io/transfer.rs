@@ -2,6 +2,7 @@
 
 use auk_asic::Status;
 use auk_asic::submission::Operand;
+use auk_vfio_user::memory::Stores;
 
 use super::{Job, Progress, Started, overlap};
 use crate::memory::{Direction, Memory, advance};
@@ -9,6 +10,9 @@ use crate::resources::Resources;
 
 /// Bytes that one step moves: some tenths of a millisecond.
 const STEP: u64 = 1 << 20;
+/// A copy from here on goes past the caches: source and destination together are more than the last level of most processors
+/// holds, and the beginning would be gone from it before the end is copied.
+const STREAMED: u64 = 32 << 20;
 
 /// A copy under way: what is left of it.
 #[derive(Debug)]
@@ -16,6 +20,7 @@ pub(crate) struct CopyJob {
     dst: Operand,
     src: Operand,
     left: u64,
+    stores: Stores,
 }
 
 /// Begins a COPY.
@@ -36,20 +41,25 @@ pub(super) fn copy(
     resources.check(context, src, length, Direction::Read)?;
     resources.check(context, dst, length, Direction::Write)?;
     if length <= STEP {
-        resources.memory.copy(dst, src, length)?;
+        resources.memory.copy(dst, src, length, Stores::Cached)?;
         return Ok(Started::Done(Ok(0)));
     }
     Ok(Started::Job(Job::Copy(CopyJob {
         dst,
         src,
         left: length,
+        stores: if length < STREAMED {
+            Stores::Cached
+        } else {
+            Stores::Streaming
+        },
     })))
 }
 
 impl CopyJob {
     pub(super) fn advance(&mut self, memory: &mut Memory) -> Progress {
         let step = self.left.min(STEP);
-        if let Err(status) = memory.copy(self.dst, self.src, step) {
+        if let Err(status) = memory.copy(self.dst, self.src, step, self.stores) {
             return Progress::Done(Err(status));
         }
         self.dst = advance(self.dst, step);

@@ -240,11 +240,12 @@ impl Machine {
             finish(queue, resources, command, outcome, false);
             worked = true;
         }
+        let mut entry = Submission::default();
         if queue.sweep() {
             for _ in 0..BATCH {
-                let Some(entry) = queue.next() else {
+                if !queue.next(&mut entry) {
                     break;
-                };
+                }
                 let status = if std::mem::take(&mut self.poisoned) {
                     Status::EccUncorrectable
                 } else {
@@ -266,6 +267,7 @@ impl Machine {
 /// command. With `FAULTS` for when some wait for commands.
 #[inline]
 fn work<const FAULTS: bool>(queue: &mut Queue, resources: &mut Resources, turn: &mut Turn) {
+    let mut entry = Submission::default();
     for _ in 0..BATCH {
         if queue.current.is_some() {
             queue.post_staged();
@@ -298,9 +300,9 @@ fn work<const FAULTS: bool>(queue: &mut Queue, resources: &mut Resources, turn: 
                 }
             }
         }
-        let Some(entry) = queue.next() else {
+        if !queue.next(&mut entry) {
             return;
-        };
+        }
         turn.worked = true;
         if FAULTS {
             begin_with_faults(queue, resources, entry, turn);

@@ -7,7 +7,7 @@ mod memfd;
 use auk_asic::Status;
 use auk_asic::submission::{Operand, Space};
 use auk_vfio_user::dma::{Access, Held};
-use auk_vfio_user::memory::SharedMemory;
+use auk_vfio_user::memory::{SharedMemory, Stores};
 
 pub(crate) use allocator::Allocator;
 pub(crate) use host::HostMemory;
@@ -204,6 +204,7 @@ impl Memory {
         mut to: Operand,
         mut from: Operand,
         mut length: u64,
+        stores: Stores,
     ) -> Result<(), Status> {
         while length > 0 {
             let source = self.span(from, length, Direction::Read)?;
@@ -213,6 +214,7 @@ impl Memory {
                 (source.memory, source.offset),
                 (destination.memory, destination.offset),
                 moved as usize,
+                stores,
             )
             .map_err(|_| Status::DmaFault)?;
             if from.space == Space::Host {

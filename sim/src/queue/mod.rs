@@ -78,8 +78,8 @@ pub(crate) struct Queue {
     completed: u32,
     /// Completions posted: as many, unless faults drop some or post them twice.
     posted: u32,
-    /// Completions that are to be posted next, in this order.
-    staged: Vec<(u16, Result<u64, Status>)>,
+    /// Completions that are to be posted next, in this order, but for their phase.
+    staged: Vec<Completion>,
     /// Entries taken from the ring and not begun.
     backlog: VecDeque<Submission>,
     pub(crate) current: Option<Current>,
@@ -206,19 +206,22 @@ impl Queue {
         }
     }
 
-    /// The next entry to begin. The doorbell was swept.
+    /// Takes the next entry to begin. False when there is none. The doorbell was swept.
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<Submission> {
-        if let Some(entry) = self.backlog.pop_front() {
-            return Some(entry);
+    pub(crate) fn next(&mut self, entry: &mut Submission) -> bool {
+        if let Some(waiting) = self.backlog.pop_front() {
+            *entry = waiting;
+            return true;
         }
-        self.fetch()
+        self.fetch(entry)
     }
 
+    /// Into a place of the caller's, 64 bytes at once: an entry that is returned goes by fields, and who reads two of them in one load
+    /// waits until both have left the processor's store buffer.
     #[inline]
-    fn fetch(&mut self) -> Option<Submission> {
+    fn fetch(&mut self, entry: &mut Submission) -> bool {
         if self.tail == self.fetched || self.stopped.is_some() {
-            return None;
+            return false;
         }
         let slot = self.fetched & (self.depth - 1);
         // The driver wrote it last: its line is on the way while the entries before it are worked on.
@@ -226,12 +229,12 @@ impl Queue {
             let ahead = self.fetched.wrapping_add(AHEAD) & (self.depth - 1);
             self.submissions.expect_submission(ahead);
         }
-        let Some(entry) = self.submissions.submission(slot) else {
+        if self.submissions.submission(slot, entry).is_none() {
             self.stop(Stopped::RingNotMapped);
-            return None;
-        };
+            return false;
+        }
         self.fetched = self.fetched.wrapping_add(1);
-        Some(entry)
+        true
     }
 
     /// Posts a completion, after those that are staged.
@@ -248,7 +251,12 @@ impl Queue {
         if self.staged.len() == GROUP {
             self.post_staged();
         }
-        self.staged.push((command_id, outcome));
+        let (result, status) = match outcome {
+            Ok(result) => (result, Status::Success),
+            Err(status) => (0, status),
+        };
+        let tail = self.tail_of(command_id, status).into_bits();
+        self.staged.push(Completion { result, tail });
     }
 
     /// Posts what is staged.
@@ -258,24 +266,14 @@ impl Queue {
             return;
         }
         for index in 0..self.staged.len() {
-            let (command_id, outcome) = self.staged[index];
-            let (result, status) = match outcome {
-                Ok(result) => (result, Status::Success),
-                Err(status) => (0, status),
-            };
-            self.post(command_id, result, status);
+            let Completion { result, tail } = self.staged[index];
+            self.completed = self.completed.wrapping_add(1);
+            self.put(Tail::from_bits(tail), result);
         }
         self.staged.clear();
         if !self.held.is_empty() {
             self.release_reordered();
         }
-    }
-
-    #[inline]
-    fn post(&mut self, command_id: u16, result: u64, status: Status) {
-        let tail = self.tail_of(command_id, status);
-        self.completed = self.completed.wrapping_add(1);
-        self.put(tail, result);
     }
 
     /// The last word of a completion, but for its phase.
@@ -337,7 +335,8 @@ impl Queue {
             self.complete(command_id, Err(Status::Aborted));
             return true;
         }
-        while let Some(entry) = self.fetch() {
+        let mut entry = Submission::default();
+        while self.fetch(&mut entry) {
             self.backlog.push_back(entry);
         }
         let waiting = self
