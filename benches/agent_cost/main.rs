@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench agent_cost` ends with a table of ratios; the budgets in it are those of the project's design.
 //! `AUK_COST_SECONDS` says how long each agent is watched (60). node_exporter is Debian's package
-//! `prometheus-node-exporter`; it is scraped once a second, as often as the agent looks, and then back to back.
+//! `prometheus-node-exporter`, with the collectors of its own accord, of which netclass and infiniband are two, and ethtool;
+//! it is scraped once a second, as often as the agent looks, and then back to back.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -374,6 +375,7 @@ fn node_exporter() -> Option<(Child, SocketAddr)> {
     let mut command = Command::new("prometheus-node-exporter");
     command
         .arg(format!("--web.listen-address={address}"))
+        .arg("--collector.ethtool")
         .stderr(Stdio::null());
     let exporter = Child::try_start(&mut command)?;
     let start = Instant::now();

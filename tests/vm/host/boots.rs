@@ -62,6 +62,16 @@ const GROUP: &[Mode] = &[Mode::Group];
 const ALL_LINES: &[&str] = &[];
 const LTS: &[&str] = &["6.12"];
 
+/// For two interfaces, and RDMA in software over them.
+const SOFT_RDMA: &[&str] = &[
+    "e1000e",
+    "virtio_pci",
+    "virtio_net",
+    "?crc32_generic",
+    "rdma_rxe",
+    "ib_uverbs",
+];
+
 /// What most boots have: they differ from it in a few fields.
 const PLAIN: Boot = Boot {
     name: "",
@@ -154,6 +164,15 @@ pub(crate) const BOOTS: &[Boot] = &[
         ..PLAIN
     },
     Boot {
+        name: "agent-nic",
+        lines: LTS,
+        modes: GROUP,
+        extras: &[Extra::E1000e, Extra::VirtioNet],
+        modules: SOFT_RDMA,
+        groups: &["agent_nic"],
+        ..PLAIN
+    },
+    Boot {
         name: "agent-dead",
         lines: LTS,
         modes: GROUP,
@@ -190,14 +209,7 @@ pub(crate) const BOOTS: &[Boot] = &[
     Boot {
         name: "sysfs",
         extras: &[Extra::E1000e, Extra::VirtioNet],
-        modules: &[
-            "e1000e",
-            "virtio_pci",
-            "virtio_net",
-            "?crc32_generic",
-            "rdma_rxe",
-            "ib_uverbs",
-        ],
+        modules: SOFT_RDMA,
         groups: &["rdma", "recordings"],
         ..PLAIN
     },

@@ -4,6 +4,7 @@ mod aer;
 mod agent;
 mod agent_hang;
 mod agent_log;
+mod agent_nic;
 mod bind;
 mod chip;
 mod chip_death;
@@ -36,6 +37,7 @@ pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("agent", agent::TESTS),
     ("agent_hang", agent_hang::TESTS),
     ("agent_log", agent_log::TESTS),
+    ("agent_nic", agent_nic::TESTS),
     ("bind", bind::TESTS),
     ("chip", chip::TESTS),
     ("chip_death", chip_death::TESTS),
