@@ -51,7 +51,12 @@ impl Machine<'_> {
             Iommu::None => {}
         }
         for (number, socket) in self.chips.iter().enumerate() {
-            let bus = line.root_port(&format!("port{number}"));
+            let speed = if self.boot.slow_ports {
+                ",x-speed=5"
+            } else {
+                ""
+            };
+            let bus = line.root_port_with(&format!("port{number}"), speed);
             line.device(&vfio_user(&format!("chip{number}"), &bus, socket));
         }
         for extra in self.boot.extras {

@@ -108,7 +108,7 @@ fn all_bars_answer(guest: &Guest) -> Result<()> {
 }
 
 /// The generation counts the firmware's boots.
-fn generation(device: &Device) -> Result<u32> {
+pub(super) fn generation(device: &Device) -> Result<u32> {
     Ok(device.vitals()?.generation)
 }
 

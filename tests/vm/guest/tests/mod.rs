@@ -9,6 +9,7 @@ mod bind;
 mod chip;
 mod chip_death;
 mod chip_events;
+mod chip_reset;
 mod discovery;
 mod doctor;
 mod e1000e;
@@ -42,6 +43,7 @@ pub(crate) const GROUPS: &[(&str, &[Test])] = &[
     ("chip", chip::TESTS),
     ("chip_death", chip_death::TESTS),
     ("chip_events", chip_events::TESTS),
+    ("chip_reset", chip_reset::TESTS),
     ("discovery", discovery::TESTS),
     ("doctor", doctor::TESTS),
     ("e1000e", e1000e::TESTS),
