@@ -386,6 +386,28 @@ fn a_fatal_error_on_the_bus_needs_a_new_life_and_a_passed_self_test() {
 }
 
 #[test]
+fn a_chip_that_lost_power_has_a_new_life_though_it_comes_to_the_same_generation() {
+    let mut bench = running();
+    let (before, of_power_on) = (2, 1);
+    bench.vitals().generation = before;
+    bench.look();
+    bench.aer().fatal += 1;
+    bench.look();
+    assert_eq!(bench.state(), HealthState::Unhealthy);
+    bench.vitals().generation = of_power_on;
+    bench.look();
+    let vitals = bench.vitals();
+    vitals.generation = before;
+    vitals.self_test = SelfTest::Passed;
+    vitals.self_test_generation = before;
+    bench.look();
+    assert_eq!(
+        bench.verdict("aer_uncorrectable").state,
+        HealthState::Healthy
+    );
+}
+
+#[test]
 fn fatal_errors_of_the_past_at_first_sight_are_history() {
     let mut bench = Bench::accelerator();
     bench.aer().fatal = 17;

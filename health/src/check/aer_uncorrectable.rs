@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::life::Life;
 use super::over_time::{Counter, Latch};
 use super::{Check, Clearing, Finding, View};
 use crate::facts::FactKind;
@@ -15,15 +16,13 @@ pub(super) struct AerUncorrectable {
     latch: Latch,
     recent: u64,
     open: Option<Open>,
-    /// Generation at the last look, of a chip that has such.
-    generation: Option<u32>,
 }
 
 /// A fatal error that nothing has made good yet.
 #[derive(Debug, Serialize, Deserialize)]
 struct Open {
-    /// Generation in which it was, of a chip that has such.
-    generation: Option<u32>,
+    #[serde(flatten)]
+    life: Life,
     evidence: Evidence,
 }
 
@@ -58,20 +57,14 @@ impl Check for AerUncorrectable {
         };
         let (fatal, nonfatal) = (fatal.count, nonfatal.count);
         let vitals = view.vitals().ok().map(|(vitals, _)| vitals);
-        self.generation = vitals.map(|vitals| vitals.generation).or(self.generation);
         if fatal > 0 {
             let found = format!("+{fatal}, total {}", aer.fatal);
             self.open = Some(Open {
-                generation: vitals.map(|vitals| vitals.generation),
+                life: Life::of(vitals),
                 evidence: view.evidence("TOTAL_ERR_FATAL", found, "no increase", FactKind::Aer),
             });
-        } else if let (Some(open), Some(vitals)) = (&mut self.open, vitals) {
-            // Of a chip whose vital signs were not readable at the time, the first life that is
-            // seen may still be the one with the error.
-            let generation = *open.generation.get_or_insert(vitals.generation);
-            if generation != vitals.generation && vitals.self_test_passed() {
-                self.open = None;
-            }
+        } else if let Some(vitals) = vitals {
+            self.open.take_if(|open| open.life.is_made_good(vitals));
         }
         if nonfatal > 0 {
             self.recent = nonfatal;
@@ -83,9 +76,9 @@ impl Check for AerUncorrectable {
             view.settings.clear_after,
         );
         if let Some(open) = &self.open {
-            let reason = match open.generation {
-                Some(_) => "fatal PCIe error; no new life with a passed self-test since",
-                None => "fatal PCIe error; the function cannot prove that it is well again",
+            let reason = match open.life.is_known() {
+                true => "fatal PCIe error; no new life with a passed self-test since",
+                false => "fatal PCIe error; the function cannot prove that it is well again",
             };
             return Ok(Finding::unhealthy(reason, Action::Reset).with(open.evidence.clone()));
         }
@@ -99,11 +92,11 @@ impl Check for AerUncorrectable {
 
     /// A NIC has no self-test to prove itself with, so a person must; a chip needs a new life at least.
     fn clearing(&self) -> Clearing {
-        match self.open.as_ref().and_then(|open| open.generation) {
-            Some(of) if self.generation == Some(of) => Clearing::Refused(format!(
+        match self.open.as_ref().and_then(|open| open.life.lasts()) {
+            Some(of) => Clearing::Refused(format!(
                 "the firmware has not been restarted since the error in generation {of}; reset the chip first"
             )),
-            _ => Clearing::Anew,
+            None => Clearing::Anew,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::life::Life;
 use super::over_time::{Growth, Latch, Window};
 use super::own_doing::OwnDoing;
 use super::{Check, Finding, View};
@@ -204,8 +205,8 @@ struct Line {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Open {
     line: Line,
-    /// Generation in which it was, of a chip that has such.
-    generation: Option<u32>,
+    #[serde(flatten)]
+    life: Life,
 }
 
 impl<T> Default for Logged<T> {
@@ -341,11 +342,7 @@ impl<T: Judged> Logged<T> {
         let Ok((vitals, _)) = view.vitals() else {
             return;
         };
-        let Some(open) = &mut self.open else { return };
-        let generation = *open.generation.get_or_insert(vitals.generation);
-        if generation != vitals.generation && vitals.self_test_passed() {
-            self.open = None;
-        }
+        self.open.take_if(|open| open.life.is_made_good(vitals));
     }
 
     fn weigh(&mut self, heard: &[Heard], view: &View<'_>) -> Weighed {
@@ -383,10 +380,9 @@ impl<T: Judged> Logged<T> {
             match weight {
                 Weight::Fatal => {
                     let vitals = view.vitals().ok();
-                    let generation = vitals.map(|(vitals, _)| vitals.generation);
                     self.open = Some(Open {
                         line: line.clone(),
-                        generation,
+                        life: Life::of(vitals.map(|(vitals, _)| vitals)),
                     });
                 }
                 Weight::Serious => weighed.serious = true,
@@ -402,10 +398,10 @@ impl<T: Judged> Logged<T> {
 
     fn finding(&self, view: &View<'_>, lines: u64, degraded: bool, storm: Option<Rate>) -> Finding {
         let limits = T::limits(&view.settings.limits.kernel_log);
-        if let Some(Open { line, generation }) = &self.open {
-            let over = match generation {
-                Some(_) => "no new life with a passed self-test since",
-                None => "nothing but a boot or a person's word says that it is over",
+        if let Some(Open { line, life }) = &self.open {
+            let over = match life.is_known() {
+                true => "no new life with a passed self-test since",
+                false => "nothing but a boot or a person's word says that it is over",
             };
             let reason = format!("{}; {over}", line.why());
             return Finding::unhealthy(reason, T::FATAL).with(line.evidence("none".to_owned()));

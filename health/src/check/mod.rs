@@ -21,6 +21,7 @@ mod identity;
 mod iommu_group;
 mod kernel_log;
 mod last_fault;
+mod life;
 mod limits;
 mod link;
 mod nic_version;
