@@ -18,7 +18,7 @@ use super::ledger::{Ledger, Signal, Wish};
 /// How long a fault may take to befall the chip, to be seen, and the job to be back at work afterwards.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Rest between two faults, in which nothing may be seen.
-const QUIET: Duration = Duration::from_millis(150);
+pub(super) const QUIET: Duration = Duration::from_millis(150);
 /// Longest wait for the agent to take an order.
 const ORDER: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(2);
@@ -83,6 +83,48 @@ impl Scene<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// What a check of the agent says of a component.
+    pub(super) fn says(&self, bdf: &str, check: &str) -> Option<HealthState> {
+        let status = self.agent.status();
+        Some(status.component(bdf)?.verdict(check)?.state)
+    }
+
+    /// What the agent says of a component, all in all.
+    pub(super) fn state(&self, bdf: &str) -> Option<HealthState> {
+        Some(self.agent.status().component(bdf)?.state)
+    }
+
+    /// Why the agent calls a component what it does.
+    pub(super) fn reasons(&self, bdf: &str) -> String {
+        let status = self.agent.status();
+        let verdicts = status.component(bdf).map(|component| &*component.verdicts);
+        let ill = verdicts.unwrap_or_default().iter();
+        let ill = ill.filter(|verdict| verdict.counts && verdict.state != HealthState::Healthy);
+        let reasons = ill.map(|verdict| format!("{}: {}", verdict.check, verdict.reason));
+        reasons.collect::<Vec<_>>().join("; ")
+    }
+
+    /// Has the agent drop what a check, or all that it knows, holds against a component. False when it cannot be dropped as yet.
+    pub(super) fn clear(&self, bdf: &str, check: Option<&str>) -> bool {
+        let state = match check {
+            Some(check) => self.says(bdf, check),
+            None => self.state(bdf),
+        };
+        if state == Some(HealthState::Healthy) {
+            return true;
+        }
+        let order = Order::Clear {
+            component: bdf.to_owned(),
+            check: check.map(str::to_owned),
+            reason: "the soak injects the next fault".to_owned(),
+        };
+        let cleared = client::order(self.host.root(), &order, ORDER);
+        if let Err(error) = &cleared {
+            tracing::debug!(%error, check, "not cleared");
+        }
+        cleared.is_ok()
+    }
+
     /// Waits for something, for so long at most. False when it did not come.
     pub(super) fn until(&self, patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
         let deadline = Instant::now() + patience;
@@ -138,7 +180,10 @@ impl Director<'_> {
             if let Some(check) = sight.check()
                 && !self.clear(check)
             {
-                return self.unexplained(&format!("{check} holds on to what was before {name}"));
+                let held = self.scene.reasons(&self.chip.bdf.to_string());
+                return self.unexplained(&format!(
+                    "{check} holds on to what was before {name}: {held}"
+                ));
             }
         }
         let acted_before = self.acted(name);
@@ -213,29 +258,22 @@ impl Director<'_> {
         self.chip.chip.faults().get(name).copied().unwrap_or(0)
     }
 
-    /// What a check of the agent says of the chip.
     fn says(&self, check: &str) -> Option<HealthState> {
-        let status = self.scene.agent.status();
-        let component = status.component(&self.chip.bdf.to_string())?;
-        Some(component.verdict(check)?.state)
+        self.scene.says(&self.chip.bdf.to_string(), check)
     }
 
     /// Has the agent drop what a check holds against the chip, so that it can be seen to find it again, and waits until it says that
     /// all is well. What no order clears a restart and a self-test do.
     fn clear(&self, check: &str) -> bool {
-        let is_well = || self.says(check) == Some(HealthState::Healthy);
-        if is_well() {
-            return true;
+        // What the agent knew before the last fault was over is not to be acted upon.
+        let is_there = || self.says("presence") == Some(HealthState::Healthy);
+        if check != "presence" {
+            self.scene.until(PATIENCE, is_there);
         }
-        let order = Order::Clear {
-            component: self.chip.bdf.to_string(),
-            check: Some(check.to_owned()),
-            reason: "the soak injects the next fault".to_owned(),
-        };
-        if let Err(error) = client::order(self.scene.host.root(), &order, ORDER) {
-            tracing::debug!(%error, check, "not cleared");
+        if !self.scene.clear(&self.chip.bdf.to_string(), Some(check)) {
             self.ledger.wish(Wish::Cure);
         }
+        let is_well = || self.says(check) == Some(HealthState::Healthy);
         let cleared = self.scene.until(PATIENCE, is_well);
         self.ledger.take_signals();
         cleared || self.scene.stopping()

@@ -1,7 +1,7 @@
 //! The soak: jobs with checked answers on several chips, and random faults in them, for as long as one likes.
 //!
-//! One chip is left alone, to show what the others' faults cost it. One more chip is in a host of its own process, which is
-//! killed again and again.
+//! One chip is left alone, to show what the others' faults cost it, and one NIC of two. One more chip is in a host of its own
+//! process, which is killed again and again.
 
 mod cases;
 mod director;
@@ -9,6 +9,7 @@ mod growth;
 mod job;
 mod killed;
 mod ledger;
+mod nic;
 mod summary;
 mod worker;
 
@@ -35,6 +36,7 @@ use director::{Director, Record, Scene};
 use growth::Footprint;
 use killed::HostProcess;
 use ledger::{Counts, Ledger};
+use nic::NicDirector;
 use summary::{Measured, Summary};
 use worker::Pace;
 
@@ -74,7 +76,7 @@ pub(crate) struct Args {
     rest: u64,
 
     /// Only this fault; may be given more than once
-    #[arg(long = "fault", value_name = "NAME", value_parser = PossibleValuesParser::new(cases::names()))]
+    #[arg(long = "fault", value_name = "NAME", value_parser = PossibleValuesParser::new(faults()))]
     faults: Vec<String>,
 
     /// Print the summary as JSON, and nothing else
@@ -112,6 +114,7 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
         .context("making a directory for the simulated hosts")?;
     let host = Host::builder(directory.path().join("host"))
         .chips(usize::from(args.chips))
+        .nics(2)
         .start()
         .context("starting the simulated host")?;
     let mut mortal = HostProcess::start(&directory.path().join("mortal"))?;
@@ -162,7 +165,11 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
             })?;
         }
         let mut directors = Vec::new();
-        for (number, (chip, ledger)) in (100..).zip(host.chips().iter().zip(&ledgers)).skip(1) {
+        let faulty = match scene.cases.is_empty() {
+            true => &[],
+            false => host.chips(),
+        };
+        for (number, (chip, ledger)) in (100..).zip(faulty.iter().zip(&ledgers)).skip(1) {
             let scene = &scene;
             directors.push(spawn(scope, "soak-faults", move || {
                 let director = Director {
@@ -171,6 +178,18 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
                     ledger,
                 };
                 director.direct(mixed(seed, number));
+            })?);
+        }
+        let nic_cases = nic::chosen(&args.faults);
+        if let ([alone, nic], false) = (host.nics(), nic_cases.is_empty()) {
+            let director = NicDirector {
+                scene: &scene,
+                nic,
+                alone,
+                cases: nic_cases,
+            };
+            directors.push(spawn(scope, "soak-nic-faults", move || {
+                director.direct(mixed(seed, 200));
             })?);
         }
         let killer = {
@@ -229,6 +248,15 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
     };
     agent.stop().context("stopping the health agent")?;
     Ok(Summary::of(measured))
+}
+
+/// All that can be chosen.
+fn faults() -> Vec<&'static str> {
+    let mut names = cases::names();
+    names.extend(nic::names());
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Raises flags when it is dropped.
