@@ -193,6 +193,7 @@ impl Device for ChipDevice {
         let hangs = self.access(|machine, now| {
             // The kernel has ENOTTY for a function that no reset reaches.
             if machine.ailments.off_bus() {
+                machine.missed_reset = true;
                 return Err(Errno::ENOTTY);
             }
             machine.function_reset(now);

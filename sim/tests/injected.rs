@@ -403,6 +403,18 @@ fn a_chip_off_the_bus_takes_no_reset_and_its_memory_can_be_taken_away() {
 }
 
 #[test]
+fn memory_can_be_taken_from_a_chip_that_took_no_reset_and_is_back_on_the_bus() {
+    let (mut rig, queue) = rig();
+    inject(&rig, Verb::ConfigOnes { for_ms: 0 });
+    rig.device.try_reset().unwrap_err();
+    inject(&rig, Verb::Heal);
+    rig.device.unmap(IOVA, HOST_BYTES);
+    queue.ring_at(&mut rig, 1);
+    std::thread::sleep(WHILE);
+    assert_eq!(rig.chip.strict_violations(), []);
+}
+
+#[test]
 fn a_link_that_flaps_comes_back_each_time() {
     let (mut rig, _queue) = rig();
     inject(

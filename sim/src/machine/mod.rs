@@ -64,6 +64,8 @@ pub(crate) struct Machine {
     async_events: Vec<u16>,
     /// The next command that is fetched ends in EccUncorrectable.
     poisoned: bool,
+    /// A reset was asked for that did not reach it.
+    pub(crate) missed_reset: bool,
     /// The earliest time at which a queue must be looked at again.
     wake_at: Option<Instant>,
     /// A job waits for a semaphore.
@@ -105,6 +107,7 @@ impl Machine {
             stopped: 0,
             async_events: Vec::new(),
             poisoned: false,
+            missed_reset: false,
             wake_at: None,
             blocked: false,
             asleep: false,

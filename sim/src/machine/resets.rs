@@ -71,6 +71,7 @@ impl Machine {
 
     fn wipe_function(&mut self, now: Instant) {
         self.drop_owner();
+        self.missed_reset = false;
         self.registers = Registers::default();
         self.msix = MsixTable::default();
         self.resources.interrupts.reset();
@@ -98,8 +99,8 @@ impl Machine {
 
     /// The client takes memory back.
     pub(crate) fn unmap(&mut self, iova: u64, size: u64) {
-        // Of a chip that is off the bus nobody can get its queues first.
-        let is_excused = self.ailments.off_bus();
+        // Of a chip that is off the bus nobody can get its queues first, and whoever has tried need not try again.
+        let is_excused = self.ailments.off_bus() || self.missed_reset;
         for queue in self.queues.iter_mut().flatten() {
             queue.unmap(iova, size);
             if is_excused && !queue.has_rings() {
