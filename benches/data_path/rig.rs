@@ -58,7 +58,8 @@ impl Rig {
         groups.time(|count| self.run(command, count, in_flight))
     }
 
-    fn run(&mut self, command: &Command<'_>, count: u64, in_flight: u64) -> Duration {
+    /// The time of `count` commands, polled for.
+    pub(crate) fn run(&mut self, command: &Command<'_>, count: u64, in_flight: u64) -> Duration {
         let start = Instant::now();
         let (mut submitted, mut done) = (0, 0);
         let (mut idle, mut checks) = (0, 0);
@@ -83,13 +84,11 @@ impl Rig {
         start.elapsed()
     }
 
-    /// The time of `count` commands, each waited for asleep.
-    pub(crate) fn by_interrupt(&mut self, command: &Command<'_>, count: u64) -> Duration {
+    /// The time of a command, waited for asleep.
+    pub(crate) fn by_interrupt(&mut self, command: &Command<'_>) -> Duration {
         self.queue.set_wait_mode(WaitMode::Interrupt);
         let start = Instant::now();
-        for _ in 0..count {
-            self.queue.run(command, PATIENCE).expect("success");
-        }
+        self.queue.run(command, PATIENCE).expect("success");
         start.elapsed()
     }
 }
