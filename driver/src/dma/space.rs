@@ -107,6 +107,10 @@ impl DmaSpace {
         if let Some(buffer) = self.take_mapped(asked) {
             return Ok(buffer);
         }
+        if self.inner.pool().abandoned_bytes > 0 {
+            // Unmapped, what lost chips may still write is in nobody's way.
+            self.inner.trim(&mut layout);
+        }
         match self.inner.grow(&mut layout, asked) {
             Err(error) if error.is_want() && self.inner.trim(&mut layout) => {
                 self.inner.grow(&mut layout, asked)?;

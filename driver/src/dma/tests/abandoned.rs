@@ -77,3 +77,15 @@ fn an_abandoned_arena_that_cannot_be_unmapped_is_given_up() {
     let next = space.alloc(12_288).unwrap();
     assert!(next.iova() >= ARENA * 2, "{:#x}", next.iova());
 }
+
+#[test]
+fn a_space_does_not_grow_with_each_chip_that_is_lost() {
+    let (space, target) = (DmaSpace::new(), Target::new(&[ALL]));
+    space.attach(target.clone(), u64::MAX).unwrap();
+    let _of_a_chip_that_lives = space.alloc(8192).unwrap();
+    for _ in 0..500 {
+        let rings = space.alloc(100_000).unwrap();
+        rings.abandon();
+    }
+    assert!(target.count() <= 2, "{:?}", space.usage());
+}
