@@ -43,14 +43,16 @@ impl Gate {
         }
     }
 
-    /// Does something to the chip between two steps of its engine, and wakes the engine if there
-    /// is now something for it.
+    /// Does something to the chip between two steps of its engine. If there is now something for an engine that sleeps, takes its next
+    /// step and wakes it for the rest.
     pub(crate) fn visit<R>(&self, work: impl FnOnce(&mut Machine) -> R) -> R {
         self.visitors.fetch_add(1, Ordering::Relaxed);
         let mut machine = self.lock();
         self.visitors.fetch_sub(1, Ordering::Relaxed);
         let result = work(&mut machine);
         if machine.asleep && machine.wants_engine() {
+            // What is short is done before the engine's thread would be awake.
+            machine.turn();
             self.wake.notify_one();
         }
         result
