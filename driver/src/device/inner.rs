@@ -17,35 +17,17 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::admin::Admin;
 use super::capabilities::Capabilities;
 use super::lease::Lease;
-use super::memory::Allocation;
 use super::notices::Notices;
-use super::program::Loaded;
+use super::queue_number::QueueNumbers;
 use super::recovery::RecoveryPolicy;
 use super::remains::Remains;
 use crate::bus::{BusError, DmaTarget, Function, Interrupt, Region};
 use crate::deadline::Deadline;
-use crate::dma::{DmaBuffer, DmaSpace};
+use crate::dma::DmaSpace;
 use crate::error::Error;
 use crate::mmio::{Doorbell, Window};
 use crate::pci::PciFunction;
 use crate::report::{RecentCommands, Reports, RingView};
-
-/// What a command keeps alive.
-#[derive(Clone, Debug)]
-pub(crate) enum Hold {
-    /// Host memory.
-    Host(DmaBuffer),
-    /// Device memory.
-    Local { _memory: Arc<Allocation> },
-    /// A program.
-    Program { _program: Arc<Loaded> },
-}
-
-impl From<DmaBuffer> for Hold {
-    fn from(buffer: DmaBuffer) -> Self {
-        Self::Host(buffer)
-    }
-}
 
 /// A device between two resets. Odd while a reset is under way or after one has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +94,7 @@ pub(crate) struct Inner {
     /// Held by the thread that resets; never waited for.
     pub(super) resetting: Mutex<()>,
     identity: Mutex<Option<Identify>>,
-    queues: Mutex<QueueNumbers>,
+    pub(super) queues: Mutex<QueueNumbers>,
     /// By queue; 0 is the admin queue's.
     doorbells: Mutex<BTreeMap<u16, Doorbell>>,
     leftovers: Mutex<VecDeque<Leftover>>,
@@ -125,46 +107,6 @@ pub(crate) struct Inner {
     /// The function in sysfs, when there is one.
     pub(crate) listed: Option<PciFunction>,
     _lease: Option<Lease>,
-}
-
-/// The right to use one I/O queue's number; given back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct QueueNumber {
-    inner: Arc<Inner>,
-    number: u16,
-    /// The chip may still have a queue of that number, made in that life.
-    kept: Option<Life>,
-}
-
-impl QueueNumber {
-    pub(crate) const fn get(&self) -> u16 {
-        self.number
-    }
-
-    /// Lets nobody have the number before a reset has ended that life.
-    pub(crate) const fn keep_until_reset(&mut self, life: Life) {
-        self.kept = Some(life);
-    }
-}
-
-impl Drop for QueueNumber {
-    fn drop(&mut self) {
-        let mut queues = lock(&self.inner.queues);
-        queues.taken &= !(1 << self.number);
-        // As in `Inner::keep_until_reset`.
-        if self.kept.is_some_and(|life| !self.inner.has_outlived(life)) {
-            queues.kept |= 1 << self.number;
-        }
-    }
-}
-
-/// Which I/O queue numbers are in use: bit n is queue n.
-#[derive(Debug, Default)]
-struct QueueNumbers {
-    /// By a handle.
-    taken: u64,
-    /// By the chip, until its next reset.
-    kept: u64,
 }
 
 /// The lock, whether or not another thread panicked while it held it: what it guards is right between any two statements.
@@ -362,24 +304,6 @@ impl Inner {
         *lock(&self.identity) = identity;
     }
 
-    /// A free queue number.
-    pub(crate) fn take_queue(self: &Arc<Self>) -> Result<QueueNumber, Error> {
-        let mut queues = lock(&self.queues);
-        let count = self.capabilities.io_queues();
-        let number = (1..=count)
-            .find(|number| (queues.taken | queues.kept) & 1 << number == 0)
-            .ok_or_else(|| Error::NoQueue {
-                device: Arc::clone(&self.name),
-                queues: count,
-            })?;
-        queues.taken |= 1 << number;
-        Ok(QueueNumber {
-            inner: Arc::clone(self),
-            number,
-            kept: None,
-        })
-    }
-
     /// The life that the device is in.
     #[inline]
     pub(crate) fn life(&self) -> Life {
@@ -431,7 +355,7 @@ impl Inner {
     /// The reset has succeeded: nothing of former lives is written any more.
     pub(super) fn end_reset(&self) {
         self.life.fetch_add(1, Ordering::AcqRel);
-        lock(&self.queues).kept = 0;
+        lock(&self.queues).end_of_life();
         lock(&self.quarantine).clear();
         lock(&self.leftovers).clear();
     }

@@ -28,6 +28,7 @@ mod open;
 mod options;
 mod pair;
 mod program;
+mod queue_number;
 mod recovery;
 mod remains;
 mod reset;
@@ -49,9 +50,11 @@ pub use recovery::{Climbed, Recovery, RecoveryPolicy, Step};
 pub use reset::ResetKind;
 
 pub(crate) use context::ContextId;
-pub(crate) use inner::{Hold, Inner, Life, QueueNumber};
+pub(crate) use inner::{Inner, Life};
 pub(crate) use pair::{NextSubmission, QueuePair};
+pub(crate) use queue_number::QueueNumber;
 pub(crate) use recovery::Ladder;
+pub(crate) use remains::Hold;
 pub(crate) use watch::Watch;
 #[cfg(feature = "tokio")]
 pub(crate) use {

@@ -7,8 +7,7 @@ use auk_asic::PAGE;
 use auk_asic::doorbell::Arm;
 use auk_asic::submission::Operand;
 
-use super::inner::Hold;
-use super::remains::Remains;
+use super::remains::{Hold, Remains};
 use crate::dma::{DmaBuffer, DmaError, DmaSpace, Words};
 use crate::mmio::Doorbell;
 use crate::report::RingView;

@@ -1,7 +1,27 @@
-//! What is left of a queue that nobody has seen end.
+//! What commands keep alive, and what is left of a queue that nobody has seen end.
 
-use super::inner::Hold;
+use std::sync::Arc;
+
+use super::memory::Allocation;
+use super::program::Loaded;
 use crate::dma::DmaBuffer;
+
+/// What a command keeps alive.
+#[derive(Clone, Debug)]
+pub(crate) enum Hold {
+    /// Host memory.
+    Host(DmaBuffer),
+    /// Device memory.
+    Local { _memory: Arc<Allocation> },
+    /// A program.
+    Program { _program: Arc<Loaded> },
+}
+
+impl From<DmaBuffer> for Hold {
+    fn from(buffer: DmaBuffer) -> Self {
+        Self::Host(buffer)
+    }
+}
 
 /// What the chip may still write, and what the commands of the queue name. Nothing in it keeps the device open.
 #[derive(Debug)]
