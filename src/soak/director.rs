@@ -65,6 +65,8 @@ pub(super) struct Scene<'a> {
     pub(super) stop: &'a AtomicBool,
     /// The user wants to end now: what is under way is given up.
     pub(super) hurry: &'a AtomicBool,
+    /// So many occasions of a fault at most pass before it happens.
+    pub(super) skips: u64,
     /// What is mixed.
     pub(super) cases: Vec<Case>,
 }
@@ -160,7 +162,7 @@ impl Director<'_> {
                 random.shuffle(&mut deck);
                 continue;
             };
-            let skip = random.u64(0..200);
+            let skip = random.u64(0..self.scene.skips);
             self.play(case, skip);
             std::thread::sleep(QUIET);
             let signals = self.ledger.take_signals();

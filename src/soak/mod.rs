@@ -144,6 +144,8 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
         record: &record,
         stop: &no_faults,
         hurry: &hurry,
+        // A job that rests has fewer occasions.
+        skips: (200 / (1 + args.rest / 5)).max(1),
         cases: cases::chosen(&args.faults),
     };
     let space = DmaSpace::default();
