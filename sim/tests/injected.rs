@@ -415,6 +415,22 @@ fn memory_can_be_taken_from_a_chip_that_took_no_reset_and_is_back_on_the_bus() {
 }
 
 #[test]
+fn that_a_chip_took_no_reset_excuses_nothing_of_its_next_life() {
+    let (mut rig, _queue) = rig();
+    inject(&rig, Verb::ConfigOnes { for_ms: 0 });
+    rig.device.try_reset().unwrap_err();
+    inject(&rig, Verb::Heal);
+    restart(&mut rig);
+    rig.bring_up();
+    let queue = rig.queue(1);
+    rig.device.unmap(IOVA, HOST_BYTES);
+    queue.ring_at(&mut rig, 1);
+    eventually("the violation", || {
+        (!rig.chip.strict_violations().is_empty()).then_some(())
+    });
+}
+
+#[test]
 fn a_link_that_flaps_comes_back_each_time() {
     let (mut rig, _queue) = rig();
     inject(

@@ -64,7 +64,7 @@ pub(crate) struct Machine {
     async_events: Vec<u16>,
     /// The next command that is fetched ends in EccUncorrectable.
     poisoned: bool,
-    /// A reset was asked for that did not reach it.
+    /// A reset was asked for that did not reach it, and nothing has ended its queues since.
     pub(crate) missed_reset: bool,
     /// The earliest time at which a queue must be looked at again.
     wake_at: Option<Instant>,

@@ -21,6 +21,7 @@ impl Machine {
         self.queues.fill_with(|| None);
         self.live.clear();
         self.stopped = 0;
+        self.missed_reset = false;
         self.async_events.clear();
         self.resources.clear();
         self.registers.control = Control::new();
@@ -71,7 +72,6 @@ impl Machine {
 
     fn wipe_function(&mut self, now: Instant) {
         self.drop_owner();
-        self.missed_reset = false;
         self.registers = Registers::default();
         self.msix = MsixTable::default();
         self.resources.interrupts.reset();
