@@ -166,8 +166,13 @@ pub(super) fn names() -> Vec<&'static str> {
 /// Those with these names; all if there are none.
 pub(super) fn chosen(names: &[String]) -> Vec<Case> {
     let mut cases = all();
-    cases.retain(|case| names.is_empty() || names.iter().any(|name| name == case.verb.name()));
+    cases.retain(|case| is_chosen(&case.verb, names));
     cases
+}
+
+/// Whether a verb is among those that were asked for; all are if there are none.
+pub(super) fn is_chosen(verb: &Verb, names: &[String]) -> bool {
+    names.is_empty() || names.iter().any(|name| name == verb.name())
 }
 
 #[cfg(test)]

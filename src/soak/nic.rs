@@ -7,6 +7,7 @@ use auk_sim::host::SimulatedNic;
 use auk_sim::inject::{Injection, Verb};
 use fastrand::Rng;
 
+use super::cases::is_chosen;
 use super::director::{QUIET, Scene};
 
 /// An RDMA port is given half a minute to come back before it is held against the NIC.
@@ -122,7 +123,7 @@ pub(super) fn names() -> Vec<&'static str> {
 /// Those of these verbs; all if there are none.
 pub(super) fn chosen(names: &[String]) -> Vec<Case> {
     let mut cases = all();
-    cases.retain(|case| names.is_empty() || names.iter().any(|name| name == case.verb.name()));
+    cases.retain(|case| is_chosen(&case.verb, names));
     cases
 }
 
