@@ -6,14 +6,6 @@ use auk_asic::{Fault, SelfTest, State};
 use auk_health::verdict::{Action, Admit, HealthState};
 use support::Bench;
 
-/// A bench that was healthy for a while.
-fn running() -> Bench {
-    let mut bench = Bench::accelerator();
-    bench.looks(5);
-    assert_eq!(bench.state(), HealthState::Healthy);
-    bench
-}
-
 /// An uncorrectable error that the driver has already answered with a restart.
 fn error_and_restart(bench: &mut Bench) {
     let generation = bench.vitals().generation;
@@ -25,7 +17,7 @@ fn error_and_restart(bench: &mut Bench) {
 
 #[test]
 fn an_uncorrectable_error_is_unhealthy_at_once_though_the_chip_runs_again() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     error_and_restart(&mut bench);
     let transitions = bench.look();
     let status = bench.status();
@@ -48,7 +40,7 @@ fn an_uncorrectable_error_is_unhealthy_at_once_though_the_chip_runs_again() {
 
 #[test]
 fn time_alone_never_clears_an_uncorrectable_error() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     error_and_restart(&mut bench);
     bench.looks(3 * 3600);
     assert_eq!(bench.state(), HealthState::Unhealthy);
@@ -62,7 +54,7 @@ fn time_alone_never_clears_an_uncorrectable_error() {
 
 #[test]
 fn a_self_test_in_the_life_of_the_error_clears_nothing() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     let vitals = bench.vitals();
     vitals.ecc_ue = 1;
     vitals.last_fault = Some((Fault::EccUncorrectable, 1));
@@ -74,7 +66,7 @@ fn a_self_test_in_the_life_of_the_error_clears_nothing() {
 
 #[test]
 fn a_self_test_that_failed_clears_nothing() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     error_and_restart(&mut bench);
     bench.vitals().self_test = SelfTest::Failed;
     bench.vitals().self_test_generation = 2;
@@ -84,7 +76,7 @@ fn a_self_test_that_failed_clears_nothing() {
 
 #[test]
 fn a_new_life_and_its_passed_self_test_clear_it_and_the_proof_is_kept() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     error_and_restart(&mut bench);
     bench.look();
     bench.vitals().self_test = SelfTest::Passed;
@@ -108,7 +100,7 @@ fn a_new_life_and_its_passed_self_test_clear_it_and_the_proof_is_kept() {
 
 #[test]
 fn an_error_that_was_made_good_between_two_looks_is_still_told() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     error_and_restart(&mut bench);
     bench.vitals().self_test = SelfTest::Passed;
     bench.vitals().self_test_generation = 2;
@@ -184,7 +176,7 @@ fn a_lifetime_total_at_first_sight_is_not_an_error_of_now() {
 
 #[test]
 fn a_second_error_after_a_recovery_is_unhealthy_again() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     error_and_restart(&mut bench);
     bench.look();
     bench.vitals().self_test = SelfTest::Passed;
@@ -199,7 +191,7 @@ fn a_second_error_after_a_recovery_is_unhealthy_again() {
 
 #[test]
 fn a_power_cycle_is_a_new_life_though_its_generation_is_lower() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.vitals().generation = 5;
     bench.look();
     error_and_restart(&mut bench);
@@ -219,7 +211,7 @@ fn a_power_cycle_is_a_new_life_though_its_generation_is_lower() {
 
 #[test]
 fn not_being_able_to_look_clears_no_uncorrectable_error() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     error_and_restart(&mut bench);
     bench.look();
     bench.blind();
@@ -247,7 +239,7 @@ fn a_lifetime_total_of_correctable_errors_is_not_a_rate() {
 
 #[test]
 fn a_hundred_correctable_errors_in_an_hour_are_degraded_and_ninety_nine_are_not() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.vitals().ecc_ce += 99;
     bench.look();
     assert_eq!(bench.state(), HealthState::Healthy);
@@ -259,7 +251,7 @@ fn a_hundred_correctable_errors_in_an_hour_are_degraded_and_ninety_nine_are_not(
 
 #[test]
 fn a_thousand_correctable_errors_in_an_hour_ask_for_a_replacement() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.vitals().ecc_ce += 1000;
     bench.look();
     assert_eq!(bench.state(), HealthState::Unhealthy);
@@ -268,7 +260,7 @@ fn a_thousand_correctable_errors_in_an_hour_ask_for_a_replacement() {
 
 #[test]
 fn correctable_errors_clear_when_the_hour_and_ten_clean_minutes_are_over() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.vitals().ecc_ce += 150;
     bench.looks(3600 + 590);
     assert_eq!(bench.state(), HealthState::Degraded);
@@ -278,7 +270,7 @@ fn correctable_errors_clear_when_the_hour_and_ten_clean_minutes_are_over() {
 
 #[test]
 fn a_fault_other_than_memory_that_came_and_went_between_looks_is_degraded_for_a_while() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.vitals().last_fault = Some((Fault::FirmwareCrash, 1));
     bench.vitals().generation = 2;
     bench.look();
@@ -298,7 +290,7 @@ fn an_old_fault_at_first_sight_is_history() {
 
 #[test]
 fn a_faulted_chip_is_unhealthy_and_names_its_fault() {
-    let mut bench = running();
+    let mut bench = Bench::running();
     bench.vitals().state = State::Faulted;
     bench.vitals().fault = Some(Fault::FirmwareCrash);
     bench.look();

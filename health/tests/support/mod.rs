@@ -21,7 +21,7 @@ use auk_health::probe::ProbeError;
 use auk_health::probe::target::Sample;
 use auk_health::status::ComponentStatus;
 use auk_health::time::Moment;
-use auk_health::verdict::{HealthState, Transition, Verdict};
+use auk_health::verdict::{Admit, HealthState, Transition, Verdict};
 use auk_health::{Engine, Settings};
 
 pub const BDF: &str = "0000:01:00.0";
@@ -45,6 +45,15 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// An accelerator that was seen to be well, and may be given jobs.
+    pub fn running() -> Self {
+        let mut bench = Self::accelerator();
+        bench.looks(5);
+        assert_eq!(bench.state(), HealthState::Healthy);
+        assert_eq!(bench.status().admission.answer, Admit::Yes);
+        bench
+    }
+
     pub fn accelerator() -> Self {
         Self::new(Kind::Accelerator, Settings::default())
     }
