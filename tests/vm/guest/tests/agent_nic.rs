@@ -8,7 +8,7 @@ use crate::guest::Guest;
 use crate::pci;
 use crate::rdma;
 use crate::registry::{Test, test};
-use crate::tests::agent::{Agent, DEFAULT, agent_log, component, see};
+use crate::tests::agent::{Agent, DEFAULT, agent_log, component, first, see};
 use crate::tests::agent_log::events;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -64,7 +64,7 @@ fn a_carrier_that_is_taken_away_is_told_and_judged_until_it_is_back(guest: &Gues
     set_link(guest, "e1000e", "off")?;
     see(guest, &address, "carrier", &["unhealthy"])?;
     tells(guest, &address, &[false])?;
-    let chip = component(guest, &guest.chips()?.join(""))?;
+    let chip = component(guest, &first(guest)?)?;
     ensure!(chip["state"] == "healthy", "the chip is blamed: {chip:#}");
     set_link(guest, "e1000e", "on")?;
     tells(guest, &address, &[false, true])?;
