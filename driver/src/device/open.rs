@@ -378,7 +378,7 @@ impl Drop for Inner {
                 tracing::debug!(%error, "closing");
             }
             if let Err(error) = self.function.reset(self.reset_deadline()) {
-                // Nobody can say whether the chip still writes what it was given: that memory is never used again.
+                // Nobody can say whether the chip still writes what it was given: nobody gets that before it is unmapped.
                 tracing::error!(device = %self.name, %error, "the reset at close failed; memory that the chip may still write is given up");
                 remains.iter().for_each(Remains::abandon);
             }
