@@ -8,6 +8,7 @@
     reason = "shared by several test files, none of which uses all of it"
 )]
 
+pub mod faults;
 mod shared;
 mod wire;
 
