@@ -11,6 +11,7 @@ use auk_asic::program::Program;
 use auk_asic::submission::Operand;
 use auk_asic::{Fault, Status};
 use auk_sim::Violation;
+use auk_vfio_user::model::{DmaMap, DmaMemory, Protection};
 use common::{HOST_BYTES, IOVA, Rig, eventually, small};
 use zerocopy::IntoBytes;
 
@@ -431,6 +432,62 @@ fn rings_that_are_unmapped_stop_their_queue() {
             .contains(&Violation::RingNotMapped { queue: 1 })
     );
     assert!(!rig.status().faulted(), "nobody used the admin queue");
+}
+
+#[test]
+fn rings_may_lie_in_a_mapping_a_page_and_stop_when_one_of_them_goes() {
+    const PAGE: u64 = 4096;
+    let mut rig = Rig::new(small());
+    let mut queue = rig.queue_in(1, 9, 0);
+    assert_eq!(rig.admin(AdminCommand::DeleteQueue { queue: 1 }), Ok(0));
+    // The same memory, a page at a time, where nothing else is mapped.
+    let pages = (queue.submissions..queue.park + PAGE).step_by(PAGE as usize);
+    assert!(pages.clone().count() > 8, "rings of several pages");
+    for page in pages {
+        let map = DmaMap {
+            iova: IOVA + HOST_BYTES + page,
+            size: PAGE,
+            protection: Protection::READ_WRITE,
+            memory: Some(DmaMemory {
+                fd: rig.host.fd(),
+                offset: page,
+            }),
+        };
+        rig.device.map(&map).unwrap();
+    }
+    let mut command = rig.create_queue_for(&queue, 0);
+    if let AdminCommand::CreateQueue {
+        submissions,
+        completions,
+        park,
+        ..
+    } = &mut command
+    {
+        for operand in [submissions, completions, park] {
+            operand.address += HOST_BYTES;
+        }
+    }
+    assert_eq!(rig.admin(command), Ok(0));
+    // Two laps and a half, a NOP and a command with data in turns.
+    let fill = |pattern| IoCommand::Fill {
+        dst: Operand::host(IOVA),
+        pattern,
+        length: 8,
+    };
+    for round in 0..640 {
+        assert_eq!(queue.run(&mut rig, IoCommand::Nop), Ok(0));
+        assert_eq!(queue.run(&mut rig, fill(round)), Ok(0));
+        assert_eq!(rig.host.load64(0), round);
+    }
+    rig.device
+        .unmap(IOVA + HOST_BYTES + queue.submissions + PAGE, PAGE);
+    queue.submit(&mut rig, IoCommand::Nop.encode());
+    eventually("a violation", || {
+        let found = rig.chip.strict_violations();
+        found
+            .contains(&Violation::RingNotMapped { queue: 1 })
+            .then_some(())
+    });
 }
 
 #[test]

@@ -186,6 +186,18 @@ impl SharedMemory {
         self.len as u64
     }
 
+    /// Whether it was mapped to write as well.
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// `count` double words. To store to them, the memory must be [writable](Self::is_writable).
+    pub(crate) fn words(&self, offset: u64, count: usize) -> Result<&[AtomicU64], OutOfBounds> {
+        let start = self.at(offset, count.saturating_mul(8), 8)?;
+        // SAFETY: `at` has checked that the words lie in the mapping, and are aligned; they are accessed as atomics only.
+        Ok(unsafe { std::slice::from_raw_parts(start.as_ptr().cast(), count) })
+    }
+
     /// Copies bytes out.
     ///
     /// # Errors
@@ -234,17 +246,6 @@ impl SharedMemory {
             Stores::Streaming => unsafe { copy_past_caches(from_bytes, to_bytes, len) },
         }
         Ok(())
-    }
-
-    /// Says that the cache line at `offset` will be read soon; nothing where it is out of bounds.
-    #[inline]
-    pub fn prefetch(&self, offset: u64) {
-        #[cfg(target_arch = "x86_64")]
-        if let Ok(line) = self.at(offset, 1, 1) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint about an address in the mapping; it reads nothing that a program could see.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-        }
     }
 
     /// Loads a word; what its writer stored before it is visible afterwards (acquire).

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use auk_vfio_user::Errno;
-use auk_vfio_user::dma::{Access, DmaError, DmaFault, DmaSpace, DmaView};
+use auk_vfio_user::dma::{Access, DmaError, DmaFault, DmaSpace, DmaView, Places};
 use auk_vfio_user::memory::{MapError, SharedMemory, Stores};
 use auk_vfio_user::model::{DmaMap, DmaMemory, Protection};
 use common::*;
@@ -242,6 +242,83 @@ fn descriptors_that_could_kill_the_process_are_refused() {
     let seals = SealFlag::from_bits_truncate(fcntl(&fine, FcntlArg::F_GET_SEALS).unwrap());
     assert!(seals.contains(SealFlag::F_SEAL_SHRINK));
     assert_eq!(nix::unistd::ftruncate(&fine, 0), Err(Errno::EPERM));
+}
+
+#[test]
+fn entries_of_a_ring_are_read_and_written_whole_and_none_beyond_its_end() {
+    let fd = memory(0x1000);
+    let space = space();
+    space
+        .map(&map(0, 0x1000, Protection::READ_WRITE, &fd, 0))
+        .unwrap();
+    let view = space.view();
+    let held = |iova| view.window(iova, 8, Access::Write).unwrap().hold();
+    let ring = Places::<2>::new(held(0x100), 4).unwrap();
+    assert_eq!(ring.len(), 4);
+    assert_eq!(ring.store(3, [7, u64::MAX]), Some(()));
+    assert_eq!(read(&view, 0x130), Ok([7, 0, 0, 0, 0, 0, 0, 0]));
+    view.write(0x128, &[9]).unwrap();
+    ring.prefetch(2);
+    assert_eq!(ring.load(2), Some([0, 9]));
+    assert_eq!(ring.load(3), Some([7, u64::MAX]));
+    assert_eq!((ring.load(4), ring.store(4, [1, 1])), (None, None));
+    assert_eq!(
+        read(&view, 0x140),
+        Ok([0; 16]),
+        "what lies behind is not the ring's"
+    );
+}
+
+#[test]
+fn a_ring_is_refused_where_it_does_not_lie_in_one_mapping_or_not_on_words() {
+    let fd = memory(0x1000);
+    let space = space();
+    space
+        .map(&map(0, 0x1000, Protection::READ_WRITE, &fd, 0))
+        .unwrap();
+    let view = space.view();
+    let ring = |iova, count| {
+        let held = view.window(iova, 1, Access::Read).unwrap().hold();
+        Places::<8>::new(held, count).map(|ring| ring.len())
+    };
+    assert_eq!(ring(0xF00, 4), Ok(4));
+    assert!(ring(0xF00, 5).is_err());
+    assert!(ring(0xF00, usize::MAX).is_err());
+    assert!(ring(0xF04, 1).is_err());
+}
+
+#[test]
+fn memory_to_read_takes_no_entry() {
+    let fd = memory(0x1000);
+    let space = space();
+    space
+        .map(&map(0, 0x1000, Protection::READ, &fd, 0))
+        .unwrap();
+    let view = space.view();
+    let held = view.window(0, 16, Access::Read).unwrap().hold();
+    let ring = Places::<2>::new(held, 1).unwrap();
+    assert_eq!(ring.load(0), Some([0, 0]));
+    assert_eq!(ring.store(0, [1, 1]), None);
+}
+
+#[test]
+fn a_ring_keeps_its_memory_mapped() {
+    let fd = memory(0x1000);
+    let inode = inode(&fd);
+    let space = space();
+    space
+        .map(&map(0, 0x1000, Protection::READ_WRITE, &fd, 0))
+        .unwrap();
+    let mut view = space.view();
+    let held = view.window(0, 16, Access::Write).unwrap().hold();
+    let ring = Places::<2>::new(held, 1).unwrap();
+    let unmapping = space.unmap(0, 0x1000).unwrap();
+    view.refresh();
+    assert_eq!(unmapping.wait(Instant::now()), Err(DmaError::InUse));
+    assert_eq!(ring.store(0, [1, 2]), Some(()));
+    drop(ring);
+    unmapping.wait(soon()).unwrap();
+    assert!(!is_mapped(inode));
 }
 
 #[test]

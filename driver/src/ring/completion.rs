@@ -10,6 +10,11 @@ use super::{Word, place};
 /// A place in the ring: the words of an entry.
 pub type CompletionPlace<W = AtomicU64> = [W; Completion::SIZE / size_of::<u64>()];
 
+/// Bytes between the completion that is taken and the line that is asked for meanwhile. The chip has mostly written the next line by
+/// then, and each is a journey between two caches: who asks only when it gets there takes longer for four completions than the chip,
+/// and both then wait for each other in turns. Further ahead the chip is still writing.
+const AHEAD: usize = 64;
+
 /// What tells a completion of this lap of this life of the queue from everything else.
 const IDENTITY: u64 = Tail::new()
     .with_phase(true)
@@ -114,6 +119,7 @@ impl CompletionRing {
             return None;
         }
         let result = first.load(Ordering::Relaxed);
+        first.prefetch_for_reading::<AHEAD>();
         self.head = head.wrapping_add(1);
         if place(self.head, memory) == 0 {
             self.expected = expected ^ PHASE;

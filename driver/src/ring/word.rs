@@ -10,6 +10,9 @@ pub trait Word {
     fn load(&self, order: Ordering) -> u64;
     /// Writes it.
     fn store(&self, value: u64, order: Ordering);
+    /// Says that what is so many bytes after it will be read soon.
+    #[inline]
+    fn prefetch_for_reading<const AHEAD: usize>(&self) {}
     /// Says that what is so many bytes after it will be written soon.
     #[inline]
     fn prefetch_for_writing<const AHEAD: usize>(&self) {}
@@ -24,6 +27,11 @@ impl Word for AtomicU64 {
     #[inline]
     fn store(&self, value: u64, order: Ordering) {
         Self::store(self, value, order);
+    }
+
+    #[inline]
+    fn prefetch_for_reading<const AHEAD: usize>(&self) {
+        prefetch::for_reading::<AHEAD>(self);
     }
 
     #[inline]

@@ -9,7 +9,6 @@ mod self_test;
 use std::time::Instant;
 
 use auk_asic::admin::{AdminCommand, AdminOpcode, Coalescing};
-use auk_asic::completion::Completion;
 use auk_asic::submission::{Operand, Space, Submission};
 use auk_asic::{Fault, PAGE, State, Status};
 
@@ -17,7 +16,7 @@ use crate::arming::Verdict;
 use crate::machine::Machine;
 use crate::memory::{Direction, Memory};
 use crate::queue::{Queue, Shape};
-use crate::ring::Ring;
+use crate::ring::{CompletionRing, ParkWord, Ring, SubmissionRing};
 
 /// Admin commands before the I/O queues have their turn.
 const BATCH: usize = 8;
@@ -64,9 +63,9 @@ pub(crate) fn begin(machine: &mut Machine, now: Instant) {
 
 /// The two rings and the park word of a queue.
 struct Rings {
-    submissions: Ring,
-    completions: Ring,
-    park: Option<Ring>,
+    submissions: SubmissionRing,
+    completions: CompletionRing,
+    park: Option<ParkWord>,
 }
 
 impl Rings {
@@ -78,15 +77,13 @@ impl Rings {
         park: u64,
         depth_log2: u8,
     ) -> Option<Self> {
-        let submission_bytes = (Submission::SIZE as u64) << depth_log2;
-        let completion_bytes = (Completion::SIZE as u64) << depth_log2;
         let park = match park {
             0 => None,
-            iova => Some(Ring::new(memory, iova, 4, Direction::Write)?),
+            iova => Some(ParkWord::new(memory, iova)?),
         };
         Some(Self {
-            submissions: Ring::new(memory, submissions, submission_bytes, Direction::Read)?,
-            completions: Ring::new(memory, completions, completion_bytes, Direction::Write)?,
+            submissions: Ring::new(memory, submissions, depth_log2, Direction::Read)?,
+            completions: Ring::new(memory, completions, depth_log2, Direction::Write)?,
             park,
         })
     }

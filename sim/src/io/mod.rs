@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use auk_asic::Status;
 use auk_asic::io::{IoCommand, IoOpcode};
-use auk_asic::submission::{Operand, Space, Submission};
+use auk_asic::submission::{FLAG_FENCE, Operand, Space, Submission};
 
 use crate::resources::Resources;
 
@@ -107,24 +107,19 @@ pub(crate) fn is_short(entry: &Submission) -> bool {
     entry.opcode == IoOpcode::Nop.code() || length <= SHORT
 }
 
-/// Whether an entry is a NOP that asks for nothing else; it needs no decoding.
+/// The identifier of an entry that is a NOP and asks for nothing else; it needs no decoding.
 #[inline]
-fn is_plain_nop(entry: &Submission) -> bool {
-    let canonical = Submission {
-        flags: entry.flags & auk_asic::submission::FLAG_FENCE,
-        command_id: entry.command_id,
-        ..Submission::default()
-    };
-    entry.opcode == IoOpcode::Nop.code() && *entry == canonical
+pub(crate) fn plain_nop([first, rest @ ..]: [u64; 8]) -> Option<u16> {
+    /// What of the first word may be anything: identifier and fence, which needs nothing, as a queue works on one command at a time,
+    /// in order.
+    const FREE: u64 = 0xFFFF << Submission::COMMAND_ID_SHIFT | (FLAG_FENCE as u64) << u8::BITS;
+    let is_plain = first & !FREE | rest.iter().fold(0, |all, word| all | word) == 0;
+    is_plain.then_some((first >> Submission::COMMAND_ID_SHIFT) as u16)
 }
 
 /// Begins a command of a queue of `context`.
 #[inline]
 pub(crate) fn start(entry: &Submission, context: u32, resources: &mut Resources) -> Started {
-    // A fence needs nothing: a queue works on one command at a time, in order.
-    if is_plain_nop(entry) {
-        return Started::Done(Ok(0));
-    }
     match begin(entry, context, resources) {
         Ok(started) => started,
         Err(status) => Started::Done(Err(status)),

@@ -194,7 +194,8 @@ impl Machine {
         let resources = &mut self.resources;
         let mut turn = Turn::default();
         if queue.sweep() || queue.has_current() {
-            if resources.plan.watches(Occasion::Command) {
+            let plan = &resources.plan;
+            if plan.watches(Occasion::Command) || plan.watches(Occasion::Completion) {
                 work::<true>(queue, resources, &mut turn);
             } else {
                 work::<false>(queue, resources, &mut turn);
@@ -264,7 +265,7 @@ impl Machine {
 }
 
 /// Works on a queue until it is empty, blocked, has had its share, or has made one step of a long
-/// command. With `FAULTS` for when some wait for commands.
+/// command. With `FAULTS` for when some wait for commands or their completions.
 #[inline]
 fn work<const FAULTS: bool>(queue: &mut Queue, resources: &mut Resources, turn: &mut Turn) {
     let mut entry = Submission::default();
@@ -299,6 +300,12 @@ fn work<const FAULTS: bool>(queue: &mut Queue, resources: &mut Resources, turn: 
                     turn.worked = true;
                 }
             }
+        }
+        if !FAULTS && let Some(command_id) = queue.next_nop() {
+            turn.worked = true;
+            resources.counters.commands_ok += 1;
+            queue.stage(command_id, Ok(0));
+            continue;
         }
         if !queue.next(&mut entry) {
             return;

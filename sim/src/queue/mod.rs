@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use auk_asic::admin::Coalescing;
 use auk_asic::bar0::doorbell_page;
-use auk_asic::completion::{Completion, Tail};
+use auk_asic::completion::Tail;
 use auk_asic::doorbell::{CQ_ARM, SQ_TAIL};
 use auk_asic::submission::Submission;
 use auk_asic::{PAGE, Status};
@@ -16,8 +16,8 @@ use auk_vfio_user::memory::SharedMemory;
 
 use crate::arming::{Arming, Verdict};
 use crate::fault::Spell;
-use crate::io::{Flip, Job};
-use crate::ring::Ring;
+use crate::io::{Flip, Job, plain_nop};
+use crate::ring::{CompletionRing, ParkWord, SubmissionRing};
 use faults::Held;
 
 /// Entries between the one that is fetched and the one that is asked for from memory meanwhile.
@@ -67,9 +67,9 @@ pub(crate) struct Queue {
     depth: u32,
     doorbells: Arc<SharedMemory>,
     doorbell: u64,
-    submissions: Ring,
-    completions: Ring,
-    park: Option<Ring>,
+    submissions: SubmissionRing,
+    completions: CompletionRing,
+    park: Option<ParkWord>,
     /// SQ_TAIL as last seen.
     tail: u32,
     /// Entries taken from the ring.
@@ -79,7 +79,9 @@ pub(crate) struct Queue {
     /// Completions posted: as many, unless faults drop some or post them twice.
     posted: u32,
     /// Completions that are to be posted next, in this order, but for their phase.
-    staged: Vec<Completion>,
+    stage: [(Tail, u64); GROUP],
+    /// How many there are.
+    staged: usize,
     /// Entries taken from the ring and not begun.
     backlog: VecDeque<Submission>,
     pub(crate) current: Option<Current>,
@@ -99,9 +101,9 @@ impl Queue {
     pub(crate) fn new(
         shape: Shape,
         doorbells: &Arc<SharedMemory>,
-        submissions: Ring,
-        completions: Ring,
-        park: Option<Ring>,
+        submissions: SubmissionRing,
+        completions: CompletionRing,
+        park: Option<ParkWord>,
     ) -> Self {
         let doorbell = doorbell_page(shape.number);
         // The page is in the mapping for every queue number that the capabilities allow.
@@ -118,7 +120,8 @@ impl Queue {
             fetched: 0,
             completed: 0,
             posted: 0,
-            staged: Vec::with_capacity(GROUP),
+            stage: [(Tail::new(), 0); GROUP],
+            staged: 0,
             backlog: VecDeque::new(),
             current: None,
             arming: Arming::new(shape.coalescing),
@@ -160,6 +163,7 @@ impl Queue {
     }
 
     /// Ends everything the queue does, for good.
+    #[cold]
     pub(crate) fn stop(&mut self, why: Stopped) {
         self.stopped = Some(why);
         self.current = None;
@@ -169,13 +173,13 @@ impl Queue {
 
     /// Whether the chip wakes for this queue by KICK alone.
     pub(crate) fn can_park(&self) -> bool {
-        self.park.as_ref().is_some_and(Ring::is_mapped)
+        self.park.as_ref().is_some_and(ParkWord::is_mapped)
     }
 
     /// Says in host memory whether the chip sleeps.
     pub(crate) fn set_parked(&self, parked: bool) {
         if let Some(park) = &self.park {
-            park.set_word(u32::from(parked));
+            park.set(parked);
         }
     }
 
@@ -216,25 +220,44 @@ impl Queue {
         self.fetch(entry)
     }
 
-    /// Into a place of the caller's, 64 bytes at once: an entry that is returned goes by fields, and who reads two of them in one load
-    /// waits until both have left the processor's store buffer.
+    /// Takes the next entry if it is a [plain NOP](plain_nop): its identifier.
     #[inline]
-    fn fetch(&mut self, entry: &mut Submission) -> bool {
-        if self.tail == self.fetched || self.stopped.is_some() {
-            return false;
+    pub(crate) fn next_nop(&mut self) -> Option<u16> {
+        if !self.backlog.is_empty() {
+            return None;
         }
-        let slot = self.fetched & (self.depth - 1);
+        let command_id = plain_nop(self.look_at_next()?)?;
+        self.fetched = self.fetched.wrapping_add(1);
+        Some(command_id)
+    }
+
+    /// Into a place of the caller's: see [`Queue::look_at_next`].
+    fn fetch(&mut self, entry: &mut Submission) -> bool {
+        let Some(words) = self.look_at_next() else {
+            return false;
+        };
+        self.fetched = self.fetched.wrapping_add(1);
+        *entry = zerocopy::transmute!(words);
+        true
+    }
+
+    /// The next entry in the ring, which stays there. Always inlined, so that it stays in registers: who stores words one by one and moves
+    /// them on by twos waits until both have left the processor's store buffer.
+    #[inline(always)]
+    fn look_at_next(&mut self) -> Option<[u64; 8]> {
+        if self.tail == self.fetched || self.stopped.is_some() {
+            return None;
+        }
         // The driver wrote it last: its line is on the way while the entries before it are worked on.
         if self.tail.wrapping_sub(self.fetched) > AHEAD {
             let ahead = self.fetched.wrapping_add(AHEAD) & (self.depth - 1);
-            self.submissions.expect_submission(ahead);
+            self.submissions.expect(ahead);
         }
-        if self.submissions.submission(slot, entry).is_none() {
+        let words = self.submissions.load(self.fetched & (self.depth - 1));
+        if words.is_none() {
             self.stop(Stopped::RingNotMapped);
-            return false;
         }
-        self.fetched = self.fetched.wrapping_add(1);
-        true
+        words
     }
 
     /// Posts a completion, after those that are staged.
@@ -248,30 +271,30 @@ impl Queue {
     /// [`Queue::post_staged`] must follow before the chip is let go.
     #[inline]
     pub(crate) fn stage(&mut self, command_id: u16, outcome: Result<u64, Status>) {
-        if self.staged.len() == GROUP {
+        if self.staged == GROUP {
             self.post_staged();
         }
         let (result, status) = match outcome {
             Ok(result) => (result, Status::Success),
             Err(status) => (0, status),
         };
-        let tail = self.tail_of(command_id, status).into_bits();
-        self.staged.push(Completion { result, tail });
+        let tail = self.tail_of(command_id, status);
+        if let Some(place) = self.stage.get_mut(self.staged) {
+            *place = (tail, result);
+            self.staged += 1;
+        }
     }
 
     /// Posts what is staged.
     #[inline]
     pub(crate) fn post_staged(&mut self) {
-        if self.staged.is_empty() {
-            return;
-        }
-        for index in 0..self.staged.len() {
-            let Completion { result, tail } = self.staged[index];
+        let staged = std::mem::take(&mut self.staged);
+        for index in 0..staged {
+            let (tail, result) = self.stage[index];
             self.completed = self.completed.wrapping_add(1);
-            self.put(Tail::from_bits(tail), result);
+            self.put(tail, result);
         }
-        self.staged.clear();
-        if !self.held.is_empty() {
+        if staged > 0 && !self.held.is_empty() {
             self.release_reordered();
         }
     }
@@ -299,11 +322,8 @@ impl Queue {
     fn write(&mut self, tail: Tail, result: u64) -> bool {
         let slot = self.posted & (self.depth - 1);
         let odd_lap = self.posted >> self.shape.depth_log2 & 1 != 0;
-        let entry = Completion {
-            result,
-            tail: tail.with_phase(!odd_lap).into_bits(),
-        };
-        let written = self.completions.complete(slot, entry).is_some();
+        let tail = tail.with_phase(!odd_lap).into_bits();
+        let written = self.completions.store(slot, [result, tail]).is_some();
         if !written {
             self.stop(Stopped::RingNotMapped);
         }

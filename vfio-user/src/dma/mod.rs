@@ -4,12 +4,14 @@
 //! threads that work for the device each have a [`DmaView`], through which they access the memory without a lock.
 //! An unmap is answered after [`Unmapping::wait`]: then no view reaches the memory any more.
 
+mod places;
 mod space;
 mod table;
 mod view;
 
 use thiserror::Error;
 
+pub use places::Places;
 pub use space::{DmaSpace, Unmapping};
 pub use view::{DmaView, Held, Window, Windows};
 
