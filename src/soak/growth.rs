@@ -18,15 +18,6 @@ pub(super) struct Footprint {
 }
 
 impl Footprint {
-    /// The greater of both, each by itself.
-    pub(super) fn most(self, other: Self) -> Self {
-        Self {
-            memory_kb: self.memory_kb.max(other.memory_kb),
-            descriptors: self.descriptors.max(other.descriptors),
-            dma_kb: self.dma_kb.max(other.dma_kb),
-        }
-    }
-
     pub(super) fn now(space: &DmaSpace) -> anyhow::Result<Self> {
         let path = "/proc/self/status";
         let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
@@ -43,5 +34,86 @@ impl Footprint {
             descriptors: entries.count() as u64,
             dma_kb: space.usage().used >> 10,
         })
+    }
+}
+
+/// Looks at the process in the second quarter of a soak, when everything is warm, and in the last.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    second: Vec<Footprint>,
+    last: Vec<Footprint>,
+}
+
+impl Growth {
+    /// Counts a look when such a part of the time, of 1 in all, is over.
+    pub(super) fn look(&mut self, part: f64, footprint: Footprint) {
+        match (part * 4.0) as u32 {
+            1 => self.second.push(footprint),
+            3 => self.last.push(footprint),
+            _ => {}
+        }
+    }
+
+    /// What was usual in each. Most and least are a matter of chance: a chip that is opened anew while the old one closes has two of
+    /// everything.
+    pub(super) fn usual(&self) -> (Footprint, Footprint) {
+        (usual(&self.second), usual(&self.last))
+    }
+}
+
+/// The median of each by itself; nothing of no look.
+fn usual(looks: &[Footprint]) -> Footprint {
+    let median = |of: fn(&Footprint) -> u64| {
+        let mut all: Vec<u64> = looks.iter().map(of).collect();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied().unwrap_or_default()
+    };
+    Footprint {
+        memory_kb: median(|look| look.memory_kb),
+        descriptors: median(|look| look.descriptors),
+        dma_kb: median(|look| look.dma_kb),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks throughout a soak, at so many descriptors.
+    fn growth(descriptors: impl Fn(u64) -> u64) -> (u64, u64) {
+        let mut growth = Growth::default();
+        for look in 0..400 {
+            let footprint = Footprint {
+                descriptors: descriptors(look),
+                ..Footprint::default()
+            };
+            growth.look(look as f64 / 400.0, footprint);
+        }
+        let (second, last) = growth.usual();
+        (second.descriptors, last.descriptors)
+    }
+
+    #[test]
+    fn a_process_that_has_twice_as_much_for_a_moment_has_not_grown() {
+        let peaks = |look| {
+            if look % 100 == 50 {
+                800
+            } else {
+                400 + look % 3
+            }
+        };
+        assert_eq!(growth(peaks), (401, 401));
+    }
+
+    #[test]
+    fn what_leaks_shows_although_the_last_look_is_a_low_one() {
+        let leak = |look| if look == 399 { 0 } else { 400 + look };
+        assert_eq!(growth(leak), (550, 749));
+    }
+
+    #[test]
+    fn what_is_there_before_everything_is_warm_does_not_count() {
+        let start = |look| if look < 100 { 10 } else { 400 };
+        assert_eq!(growth(start), (400, 400));
     }
 }

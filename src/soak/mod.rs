@@ -14,6 +14,7 @@ mod summary;
 mod worker;
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +34,7 @@ use crate::output::{self, Screen};
 use crate::scratch;
 use crate::signals::Stop;
 use director::{Director, Record, Scene};
-use growth::Footprint;
+use growth::{Footprint, Growth};
 use killed::HostProcess;
 use ledger::{Counts, Ledger};
 use nic::NicDirector;
@@ -123,17 +124,15 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
         .slow_interval(Duration::from_secs(1))
         .start()
         .context("starting the health agent")?;
-    let mut addresses = Vec::new();
-    for chip in host.chips() {
-        let bdf: Bdf = chip
-            .bdf
-            .to_string()
-            .parse()
-            .map_err(|error| anyhow!("{error}"))?;
-        addresses.push((host.root().to_owned(), bdf));
-    }
-    let bdf: Bdf = killed::CHIP.parse().map_err(|error| anyhow!("{error}"))?;
-    addresses.push((directory.path().join("mortal"), bdf));
+    let address = |root: &Path, bdf: &str| {
+        let bdf: Bdf = bdf.parse().map_err(|error| anyhow!("{error}"))?;
+        anyhow::Ok((root.to_owned(), bdf))
+    };
+    let chips = host.chips().iter();
+    let mut addresses: Vec<(PathBuf, Bdf)> = chips
+        .map(|chip| address(host.root(), &chip.bdf.to_string()))
+        .collect::<Result<_, _>>()?;
+    addresses.push(address(&directory.path().join("mortal"), killed::CHIP)?);
     let ledgers: Vec<Ledger> = addresses.iter().map(|_| Ledger::new()).collect();
 
     let record = Mutex::new(Record::default());
@@ -150,7 +149,7 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
     };
     let space = DmaSpace::default();
     let begun = Instant::now();
-    let mut footprints = None;
+    let mut growth = Growth::default();
     let alone = ledgers.first().context("a chip that is left alone")?;
     thread::scope(|scope| -> anyhow::Result<()> {
         // Whatever goes wrong below, the threads are to end.
@@ -166,34 +165,7 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
                 worker::work((root, *bdf), space, seed, ledger, pace);
             })?;
         }
-        let mut directors = Vec::new();
-        let faulty = match scene.cases.is_empty() {
-            true => &[],
-            false => host.chips(),
-        };
-        for (number, (chip, ledger)) in (100..).zip(faulty.iter().zip(&ledgers)).skip(1) {
-            let scene = &scene;
-            directors.push(spawn(scope, "soak-faults", move || {
-                let director = Director {
-                    scene,
-                    chip,
-                    ledger,
-                };
-                director.direct(mixed(seed, number));
-            })?);
-        }
-        let nic_cases = nic::chosen(&args.faults);
-        if let ([alone, nic], false) = (host.nics(), nic_cases.is_empty()) {
-            let director = NicDirector {
-                scene: &scene,
-                nic,
-                alone,
-                cases: nic_cases,
-            };
-            directors.push(spawn(scope, "soak-nic-faults", move || {
-                director.direct(mixed(seed, 200));
-            })?);
-        }
+        let directors = direct(scope, &scene, &ledgers, seed, &args.faults)?;
         let killer = {
             let ledger = ledgers.last().context("a job on the host that is killed")?;
             let (scene, mortal) = (&scene, &mut mortal);
@@ -202,7 +174,7 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
                 .spawn_scoped(scope, move || mortal.play(scene, ledger))?
         };
         let total = Duration::from_secs(args.seconds);
-        footprints = Some(wait(total, begun, interrupt, alone, &space, args.json)?);
+        growth = wait(total, begun, interrupt, alone, &space, args.json)?;
         hurry.store(interrupt.is_raised(), Ordering::Relaxed);
         no_faults.store(true, Ordering::Relaxed);
         for director in directors {
@@ -215,7 +187,6 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
             .map_err(|_| anyhow!("a thread of the soak panicked"))??;
         Ok(())
     })?;
-    let footprints = footprints.context("a look at memory")?;
     for signal in alone
         .take_signals()
         .iter()
@@ -224,15 +195,7 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
         let line = format!("the chip that was left alone: {signal:?}");
         scene.note(|record| record.unexplained.push(line));
     }
-    let mut strict_violations = 0;
-    for chip in host.chips() {
-        let violations = chip.chip.strict_violations();
-        strict_violations += violations.len();
-        for violation in violations.iter().take(MOST_VIOLATIONS) {
-            let line = format!("{}: strict mode: {violation}", chip.bdf);
-            scene.note(|record| record.unexplained.push(line));
-        }
-    }
+    let strict_violations = strict_violations(&scene);
     let measured = Measured {
         seed,
         elapsed: begun.elapsed(),
@@ -242,7 +205,7 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
             .map(Ledger::counts)
             .fold(Counts::default(), Counts::and),
         stalls: alone.stalls(),
-        footprints,
+        growth,
         strict_violations,
         record: record
             .into_inner()
@@ -250,6 +213,58 @@ fn soak(args: &Args, seed: u64, interrupt: &Stop) -> anyhow::Result<Summary> {
     };
     agent.stop().context("stopping the health agent")?;
     Ok(Summary::of(measured))
+}
+
+/// Has faults befall all chips of the host but the first, and one NIC of two.
+fn direct<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    scene: &'scope Scene<'scope>,
+    ledgers: &'scope [Ledger],
+    seed: u64,
+    chosen: &[String],
+) -> anyhow::Result<Vec<thread::ScopedJoinHandle<'scope, ()>>> {
+    let mut directors = Vec::new();
+    let faulty = match scene.cases.is_empty() {
+        true => &[],
+        false => scene.host.chips(),
+    };
+    for (number, (chip, ledger)) in (100..).zip(faulty.iter().zip(ledgers)).skip(1) {
+        let director = Director {
+            scene,
+            chip,
+            ledger,
+        };
+        directors.push(spawn(scope, "soak-faults", move || {
+            director.direct(mixed(seed, number));
+        })?);
+    }
+    let cases = nic::chosen(chosen);
+    if let ([alone, nic], false) = (scene.host.nics(), cases.is_empty()) {
+        let director = NicDirector {
+            scene,
+            nic,
+            alone,
+            cases,
+        };
+        directors.push(spawn(scope, "soak-nic-faults", move || {
+            director.direct(mixed(seed, 200));
+        })?);
+    }
+    Ok(directors)
+}
+
+/// How many there are on all chips; the first of each chip are told.
+fn strict_violations(scene: &Scene<'_>) -> usize {
+    let mut count = 0;
+    for chip in scene.host.chips() {
+        let violations = chip.chip.strict_violations();
+        count += violations.len();
+        for violation in violations.iter().take(MOST_VIOLATIONS) {
+            let line = format!("{}: strict mode: {violation}", chip.bdf);
+            scene.note(|record| record.unexplained.push(line));
+        }
+    }
+    count
 }
 
 /// All that can be chosen.
@@ -283,8 +298,7 @@ fn spawn<'scope>(
         .with_context(|| format!("starting the thread {name}"))
 }
 
-/// Waits until the time is over, and gives the most that the process had in the second quarter of it, when everything was
-/// warm, and in the last: a chip that is just opened anew has less than one that works.
+/// Waits until the time is over, and looks at what the process has meanwhile.
 fn wait(
     total: Duration,
     begun: Instant,
@@ -292,7 +306,11 @@ fn wait(
     alone: &Ledger,
     space: &DmaSpace,
     quiet: bool,
-) -> anyhow::Result<(Footprint, Footprint)> {
+) -> anyhow::Result<Growth> {
+    /// Looks in all, in a soak of some minutes; in a shorter one they are as close as is of use.
+    const LOOKS: u32 = 2000;
+    const CLOSEST: Duration = Duration::from_millis(50);
+    const FARTHEST: Duration = Duration::from_secs(1);
     let bar = if quiet || !std::io::stderr().is_terminal() {
         ProgressBar::hidden()
     } else {
@@ -302,24 +320,20 @@ fn wait(
     if let Ok(style) = ProgressStyle::with_template("  soak {wide_bar} {pos}/{len} s {msg}") {
         bar.set_style(style);
     }
-    let (mut second, mut last) = (Footprint::now(space)?, Footprint::default());
+    let mut growth = Growth::default();
     // Setting up is no stall.
     while alone.counts().acknowledged == 0 && begun.elapsed() < total {
         thread::sleep(Duration::from_millis(5));
     }
     alone.restart_clock();
     while begun.elapsed() < total && !interrupt.is_raised() {
-        let quarter = begun.elapsed().as_secs_f64() / total.as_secs_f64() * 4.0;
-        match quarter as u32 {
-            1 => second = second.most(Footprint::now(space)?),
-            3 => last = last.most(Footprint::now(space)?),
-            _ => {}
-        }
+        let part = begun.elapsed().as_secs_f64() / total.as_secs_f64();
+        growth.look(part, Footprint::now(space)?);
         bar.set_position(begun.elapsed().as_secs());
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep((total / LOOKS).clamp(CLOSEST, FARTHEST));
     }
     bar.finish_and_clear();
-    Ok((second, last))
+    Ok(growth)
 }
 
 /// A seed of its own for each thread.

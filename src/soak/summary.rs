@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::director::Record;
-use super::growth::Footprint;
+use super::growth::{Footprint, Growth};
 use super::ledger::Counts;
 use crate::output::{Cell, Fields, Grid, Screen, Tone};
 
@@ -62,7 +62,7 @@ pub(super) struct Measured {
     /// Of all jobs together, and of those on chips without faults.
     pub(super) counts: Counts,
     pub(super) stalls: (Duration, Duration),
-    pub(super) footprints: (Footprint, Footprint),
+    pub(super) growth: Growth,
     pub(super) strict_violations: usize,
     pub(super) record: Record,
 }
@@ -75,10 +75,11 @@ impl Summary {
             chips,
             counts,
             stalls: (longest, p99),
-            footprints: (second_quarter, last_quarter),
+            growth,
             strict_violations,
             record,
         } = measured;
+        let (second_quarter, last_quarter) = growth.usual();
         let unended = counts.submitted - counts.ended - counts.given_up;
         let lost = counts.begun - counts.acknowledged + unended;
         let outcomes = || record.outcomes.values();
