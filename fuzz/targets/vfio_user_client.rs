@@ -192,7 +192,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     let input = bytes.to_vec();
     let server = std::thread::spawn(move || answer(theirs, &input));
-    let soon = || Instant::now() + Duration::from_millis(100);
+    let soon = || Instant::now() + Duration::from_millis(20);
     let begun = Instant::now();
     let options = Options {
         handler: Some(Box::new(Memory(vec![7; 4096]))),
