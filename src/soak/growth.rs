@@ -45,19 +45,29 @@ pub(super) struct Growth {
 }
 
 impl Growth {
-    /// Counts a look when such a part of the time, of 1 in all, is over.
-    pub(super) fn look(&mut self, part: f64, footprint: Footprint) {
-        match (part * 4.0) as u32 {
-            1 => self.second.push(footprint),
-            3 => self.last.push(footprint),
-            _ => {}
-        }
+    /// Takes a look, if such a part of the time, of 1 in all, is one to look at.
+    pub(super) fn look(
+        &mut self,
+        part: f64,
+        take: impl FnOnce() -> anyhow::Result<Footprint>,
+    ) -> anyhow::Result<()> {
+        let looks = match (part * 4.0) as u32 {
+            1 => &mut self.second,
+            3 => &mut self.last,
+            _ => return Ok(()),
+        };
+        looks.push(take()?);
+        Ok(())
     }
 
     /// What was usual in each. Most and least are a matter of chance: a chip that is opened anew while the old one closes has two of
-    /// everything.
+    /// everything. A soak that has set up only in its last quarter has nothing to compare that with.
     pub(super) fn usual(&self) -> (Footprint, Footprint) {
-        (usual(&self.second), usual(&self.last))
+        let second = match self.second.is_empty() {
+            true => &self.last,
+            false => &self.second,
+        };
+        (usual(second), usual(&self.last))
     }
 }
 
@@ -76,6 +86,7 @@ fn usual(looks: &[Footprint]) -> Footprint {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -87,7 +98,7 @@ mod tests {
                 descriptors: descriptors(look),
                 ..Footprint::default()
             };
-            growth.look(look as f64 / 400.0, footprint);
+            growth.look(look as f64 / 400.0, || Ok(footprint)).unwrap();
         }
         let (second, last) = growth.usual();
         (second.descriptors, last.descriptors)
@@ -109,6 +120,18 @@ mod tests {
     fn what_leaks_shows_although_the_last_look_is_a_low_one() {
         let leak = |look| if look == 399 { 0 } else { 400 + look };
         assert_eq!(growth(leak), (550, 749));
+    }
+
+    #[test]
+    fn a_soak_that_is_over_before_anything_is_warm_has_nothing_to_compare() {
+        let mut growth = Growth::default();
+        let footprint = Footprint {
+            descriptors: 400,
+            ..Footprint::default()
+        };
+        growth.look(0.9, || Ok(footprint)).unwrap();
+        let (second, last) = growth.usual();
+        assert_eq!((second.descriptors, last.descriptors), (400, 400));
     }
 
     #[test]

@@ -328,7 +328,7 @@ fn wait(
     alone.restart_clock();
     while begun.elapsed() < total && !interrupt.is_raised() {
         let part = begun.elapsed().as_secs_f64() / total.as_secs_f64();
-        growth.look(part, Footprint::now(space)?);
+        growth.look(part, || Footprint::now(space))?;
         bar.set_position(begun.elapsed().as_secs());
         thread::sleep((total / LOOKS).clamp(CLOSEST, FARTHEST));
     }
