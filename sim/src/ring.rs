@@ -96,7 +96,7 @@ impl<const WORDS: usize> Ring<WORDS> {
 
     /// Says that the entry in `slot` will be read soon.
     #[inline]
-    pub(crate) fn expect(&self, slot: u32) {
+    pub(crate) fn prefetch(&self, slot: u32) {
         if let Some((places, index)) = self.at(slot) {
             places.prefetch(index);
         }

@@ -251,7 +251,7 @@ impl Queue {
         // The driver wrote it last: its line is on the way while the entries before it are worked on.
         if self.tail.wrapping_sub(self.fetched) > AHEAD {
             let ahead = self.fetched.wrapping_add(AHEAD) & (self.depth - 1);
-            self.submissions.expect(ahead);
+            self.submissions.prefetch(ahead);
         }
         let words = self.submissions.load(self.fetched & (self.depth - 1));
         if words.is_none() {
