@@ -44,6 +44,13 @@ fn map(iova: u64, size: u64, protection: Protection, fd: &OwnedFd, offset: u64) 
     }
 }
 
+/// A page of a client's memory at IOVA 0.
+fn page(protection: Protection) -> (OwnedFd, DmaSpace) {
+    let (fd, space) = (memory(0x1000), space());
+    space.map(&map(0, 0x1000, protection, &fd, 0)).unwrap();
+    (fd, space)
+}
+
 /// Whether a mapping of this file is among the mappings of this process.
 fn is_mapped(inode: u64) -> bool {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -246,11 +253,7 @@ fn descriptors_that_could_kill_the_process_are_refused() {
 
 #[test]
 fn entries_of_a_ring_are_read_and_written_whole_and_none_beyond_its_end() {
-    let fd = memory(0x1000);
-    let space = space();
-    space
-        .map(&map(0, 0x1000, Protection::READ_WRITE, &fd, 0))
-        .unwrap();
+    let (_fd, space) = page(Protection::READ_WRITE);
     let view = space.view();
     let held = |iova| view.window(iova, 8, Access::Write).unwrap().hold();
     let ring = Places::<2>::new(held(0x100), 4).unwrap();
@@ -271,11 +274,7 @@ fn entries_of_a_ring_are_read_and_written_whole_and_none_beyond_its_end() {
 
 #[test]
 fn a_ring_is_refused_where_it_does_not_lie_in_one_mapping_or_not_on_words() {
-    let fd = memory(0x1000);
-    let space = space();
-    space
-        .map(&map(0, 0x1000, Protection::READ_WRITE, &fd, 0))
-        .unwrap();
+    let (_fd, space) = page(Protection::READ_WRITE);
     let view = space.view();
     let ring = |iova, count| {
         let held = view.window(iova, 1, Access::Read).unwrap().hold();
@@ -289,11 +288,7 @@ fn a_ring_is_refused_where_it_does_not_lie_in_one_mapping_or_not_on_words() {
 
 #[test]
 fn memory_to_read_takes_no_entry() {
-    let fd = memory(0x1000);
-    let space = space();
-    space
-        .map(&map(0, 0x1000, Protection::READ, &fd, 0))
-        .unwrap();
+    let (_fd, space) = page(Protection::READ);
     let view = space.view();
     let held = view.window(0, 16, Access::Read).unwrap().hold();
     let ring = Places::<2>::new(held, 1).unwrap();
@@ -303,12 +298,8 @@ fn memory_to_read_takes_no_entry() {
 
 #[test]
 fn a_ring_keeps_its_memory_mapped() {
-    let fd = memory(0x1000);
+    let (fd, space) = page(Protection::READ_WRITE);
     let inode = inode(&fd);
-    let space = space();
-    space
-        .map(&map(0, 0x1000, Protection::READ_WRITE, &fd, 0))
-        .unwrap();
     let mut view = space.view();
     let held = view.window(0, 16, Access::Write).unwrap().hold();
     let ring = Places::<2>::new(held, 1).unwrap();
@@ -323,12 +314,8 @@ fn a_ring_keeps_its_memory_mapped() {
 
 #[test]
 fn an_unmap_waits_until_every_view_and_whoever_holds_the_memory_have_let_go() {
-    let fd = memory(0x1000);
+    let (fd, space) = page(Protection::READ_WRITE);
     let inode = inode(&fd);
-    let space = space();
-    space
-        .map(&map(0, 0x1000, Protection::READ_WRITE, &fd, 0))
-        .unwrap();
     let (mut first, mut second) = (space.view(), space.view());
     let unmapping = space.unmap(0, 0x1000).unwrap();
     let in_use = |wait: Duration| unmapping.wait(Instant::now() + wait) == Err(DmaError::InUse);
